@@ -1,0 +1,348 @@
+"""The book: a broken one fails to build, the built pages are right and read without a network."""
+
+import importlib.util
+import itertools
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = ROOT / "_build" / "html"
+ANALYSIS = ["data", "pre-red", "astrometry", "photometry", "CMD", "lightcurve", "stack"]
+
+# --- building ------------------------------------------------------------------------------------
+
+
+def load_run():
+    """Return run.py as a module."""
+    spec = importlib.util.spec_from_file_location("run", ROOT / "run.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def tiny_book(folder: Path, code: str) -> Path:
+    """Write a book of one page with this book's configuration and one code cell."""
+    (folder / "book").mkdir(parents=True)
+    for name in ("_ext", "_static"):
+        shutil.copytree(ROOT / "book" / name, folder / "book" / name)
+    shutil.copyfile(ROOT / "_config.yml", folder / "_config.yml")
+    (folder / "book" / "references.bib").write_text("")
+    (folder / "_toc.yml").write_text("format: jb-book\nroot: book/intro\n")
+    cells = [
+        {"cell_type": "markdown", "id": "a", "metadata": {}, "source": "# A page\n\n$x^2$"},
+        {
+            "cell_type": "code",
+            "id": "b",
+            "metadata": {},
+            "source": code,
+            "outputs": [],
+            "execution_count": None,
+        },
+    ]
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    notebook = {"cells": cells, "metadata": {"kernelspec": kernel}}
+    notebook |= {"nbformat": 4, "nbformat_minor": 5}
+    (folder / "book" / "intro.ipynb").write_text(json.dumps(notebook))
+    return folder
+
+
+def build(folder: Path) -> subprocess.CompletedProcess:
+    """Build a book exactly as run.py does."""
+    run = load_run()
+    return subprocess.run(
+        run.book_command(sys.executable, str(folder)),
+        cwd=folder,
+        env=run.child_environment(),
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        errors="replace",
+        check=False,
+    )
+
+
+@pytest.mark.slow
+def test_right_book_builds(tmp_path):
+    """A page whose cell runs makes a build that succeeds, from a path with a blank."""
+    folder = tiny_book(tmp_path / "a book", "import sys\nsys.executable")
+    done = build(folder)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    page = (folder / "_build" / "html" / "book" / "intro.html").read_text(encoding="utf-8")
+    # The kernel is the Python that builds, whatever other kernels this user has.
+    assert Path(sys.executable).parent.as_posix() in page.replace("\\\\", "/")
+
+
+@pytest.mark.slow
+def test_crashing_notebook_fails_the_build(tmp_path):
+    """A crash in a cell fails the build, and the second build of the same broken book too."""
+    folder = tiny_book(tmp_path / "book", "1 / 0")
+    for _ in range(2):
+        done = build(folder)
+        assert done.returncode != 0
+        report = folder / "_build" / "html" / "reports" / "book" / "intro.err.log"
+        assert "ZeroDivisionError" in report.read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
+def test_warning_in_a_cell_fails_the_build(tmp_path):
+    """A warning that a cell prints fails the build instead of standing in the page."""
+    done = build(tiny_book(tmp_path / "book", "import warnings\nwarnings.warn('mind this')"))
+    assert done.returncode != 0
+    assert "stderr" in done.stdout + done.stderr
+
+
+# --- reading the built pages ---------------------------------------------------------------------
+
+
+# What a page loads by itself, by tag and attribute, and by the relation of a <link>.
+LOADS = {
+    "script": ("src",),
+    "img": ("src", "srcset"),
+    "iframe": ("src",),
+    "source": ("src", "srcset"),
+    "video": ("src", "poster"),
+    "audio": ("src",),
+    "object": ("data",),
+    "embed": ("src",),
+    "track": ("src",),
+}
+LOADING_LINKS = {"stylesheet", "icon", "shortcut", "preload", "prefetch", "modulepreload"}
+
+
+class Page(HTMLParser):
+    """One built page: what it loads, links to and says."""
+
+    def __init__(self, path: Path):
+        super().__init__()
+        self.path = path
+        self.text = path.read_text(encoding="utf-8")
+        self.loads, self.links, self.ids, self.images, self.classes = [], [], set(), [], set()
+        self.feed(self.text)
+
+    def handle_starttag(self, tag, attrs):
+        """Note what a tag loads or links to."""
+        values = {name: value or "" for name, value in attrs}
+        self.classes |= set(values.get("class", "").split())
+        if "id" in values:
+            self.ids.add(values["id"])
+        for name in LOADS.get(tag, ()):
+            if values.get(name):
+                self.loads.append(values[name])
+        if tag == "img":
+            self.images.append(values)
+        if tag == "link" and LOADING_LINKS & set(values.get("rel", "").split()):
+            self.loads.append(values.get("href", ""))
+        if tag == "a" and values.get("href"):
+            self.links.append(values["href"])
+        self.loads += re.findall(r"url\(['\"]?([^'\")]+)", values.get("style", ""))
+
+    def target(self, link: str) -> Path:
+        """Return the file that a relative link means."""
+        name = unquote(urlsplit(link).path)
+        return (self.path.parent / name).resolve() if name else self.path
+
+
+def is_foreign(address: str) -> bool:
+    """Tell whether an address leads to another host."""
+    parts = urlsplit(address.strip())
+    return bool(parts.netloc) or parts.scheme in {"http", "https", "ftp", "ws", "wss"}
+
+
+@pytest.fixture(scope="module")
+def toc() -> list[str]:
+    """Return the names of the pages in their order."""
+    table = yaml.safe_load((ROOT / "_toc.yml").read_text())
+    chapters = [one["file"] for part in table["parts"] for one in part["chapters"]]
+    return [table["root"], *chapters]
+
+
+@pytest.fixture(scope="module")
+def built(toc) -> dict[str, Page]:
+    """Return the built pages, or skip: `python3 run.py book` makes them."""
+    found = {name: PAGES / f"{name}.html" for name in toc}
+    missing = [name for name, path in found.items() if not path.is_file()]
+    if missing:
+        message = f"not built: {', '.join(missing)} (python3 run.py book)"
+        if os.environ.get("DATARED_BOOK_BUILT"):
+            pytest.fail(message)
+        pytest.skip(message)
+    return {name: Page(path) for name, path in found.items()}
+
+
+def test_toc_order(toc):
+    """The course goes from raw frames to stars to results."""
+    order = [name.removeprefix("book/") for name in toc]
+    assert order[:4] == ["intro", "background", "installation", "tools"]
+    steps = ["data", "pre-red", "astrometry", "photometry"]
+    assert [name for name in order if name in steps] == steps
+    assert order.index("photometry") < min(order.index("CMD"), order.index("lightcurve"))
+    assert order.index("astrometry") < order.index("stack")
+
+
+def test_every_page_is_in_the_toc(toc):
+    """No chapter lies in the folder without being built, none in the list is missing."""
+    there = {path for end in ("*.md", "*.ipynb") for path in (ROOT / "book").glob(end)}
+    assert {f"book/{path.stem}" for path in there} == set(toc)
+
+
+def test_next_links_follow_the_toc(built, toc):
+    """The button at the foot of a page leads to the next page of the list."""
+    for name, following in itertools.pairwise(toc):
+        link = re.search(r'class="right-next"\s+href="([^"]+)"', built[name].text)
+        assert link, name
+        assert built[name].target(link[1]) == built[following].path.resolve()
+
+
+def test_titles(built):
+    """Each page has a title of its own."""
+    titles = [
+        re.search(r"<title>(.*?)</title>", page.text, re.DOTALL)[1] for page in built.values()
+    ]
+    assert all(title.strip() for title in titles)
+    assert len(set(titles)) == len(titles)
+
+
+def test_built_html_has_figures(built):
+    """Each analysis page shows at least one figure that its own cells made."""
+    for name in ANALYSIS:
+        made = [one for one in built[f"book/{name}"].images if "_images/" in one.get("src", "")]
+        assert made, name
+
+
+def test_figures_are_there(built):
+    """Every figure is a file, not empty, and has a text for those who cannot see it."""
+    for name, page in built.items():
+        for image in page.images:
+            if not image.get("src", "").startswith("data:"):
+                assert page.target(image["src"]).stat().st_size > 0, (name, image)
+            assert "alt" in image, (name, image)
+
+
+def test_no_error_text(built):
+    """No page shows an error, a warning of the build or a cell that crashed."""
+    signs = ["Traceback (most recent call last)", "CellExecutionError", "&lt;ipython-input-"]
+    for name, page in built.items():
+        assert [sign for sign in signs if sign in page.text] == [], name
+        assert {"system-message", "problematic", "stderr", "traceback"} & page.classes == set(), (
+            name
+        )
+    assert list((PAGES / "reports").rglob("*.log")) == []
+
+
+def test_pages_load_nothing_from_other_hosts(built):
+    """Scripts, styles, images and fonts come with the book."""
+    for name, page in built.items():
+        assert [one for one in page.loads if is_foreign(one)] == [], name
+        for inline in re.findall(r"<style[^>]*>(.*?)</style>", page.text, re.DOTALL):
+            assert not re.search(r"(url\(|@import)\s*['\"]?(https?:)?//", inline), name
+    for style in PAGES.rglob("*.css"):
+        text = style.read_text(encoding="utf-8")
+        assert not re.search(r"(url\(|@import)\s*['\"]?(https?:)?//", text), style.name
+
+
+def test_local_links_resolve(built):
+    """A link inside the book leads to a page, or a place in a page, that exists."""
+    by_path = {page.path.resolve(): page for page in built.values()}
+    broken = []
+    for name, page in built.items():
+        for link in page.links:
+            if is_foreign(link) or link.startswith(("mailto:", "javascript:", "data:")):
+                continue
+            target, place = page.target(link), unquote(urlsplit(link).fragment)
+            known = by_path.get(target)
+            if not target.exists() or (place and known and place not in known.ids):
+                broken.append(f"{name}: {link}")
+    assert broken == []
+
+
+def test_source_links_name_real_files(built):
+    """The buttons for editing and for Binder name files of this repository."""
+    for name, page in built.items():
+        edits = [link for link in page.links if "/edit/main/" in link]
+        assert edits, name
+        assert (ROOT / edits[0].partition("/edit/main/")[2]).is_file()
+    for name in ANALYSIS:
+        launch = [one for one in built[f"book/{name}"].links if "mybinder.org" in one]
+        assert launch, name
+        assert (ROOT / unquote(launch[0]).partition("tree/")[2]).is_file()
+
+
+# --- looking at the built pages ------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Return a browser, or skip where there is none."""
+    names = ("chromium", "chromium-browser", "google-chrome")
+    program = next((path for path in map(shutil.which, names) if path), None)
+    if program is None:
+        pytest.skip("no chromium on this computer")
+    sync_api = pytest.importorskip("playwright.sync_api")
+    arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+    with sync_api.sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=program, args=arguments)
+        yield chromium
+        chromium.close()
+
+
+# How far the widest element stands out of the window, and which one it is.
+OVERFLOW = """() => {
+    const room = document.documentElement.clientWidth;
+    const over = document.documentElement.scrollWidth - room;
+    if (over <= 1) return "";
+    const wide = [...document.querySelectorAll("article *")]
+        .filter(one => one.getBoundingClientRect().right > room + 1).slice(0, 3)
+        .map(one => one.tagName + "." + one.className);
+    return over + " px too wide: " + wide.join(", ");
+}"""
+
+# Equations that the page has, those drawn, and the errors in them: MathJax draws a command that it
+# does not know in red.
+EQUATIONS = """() => ["article .math", "article mjx-container",
+     "article mjx-container :is([data-mml-node=merror], [fill=red])"]
+    .map(one => document.querySelectorAll(one).length)"""
+
+
+@pytest.mark.slow
+def test_pages_read_without_network(built, browser):
+    """In a browser without network every equation is drawn and nothing is wider than the window."""
+    context = browser.new_context(viewport={"width": 1280, "height": 900}, offline=True)
+    foreign, problems, equations = [], [], 0
+    context.on(
+        "request",
+        lambda request: (
+            None
+            if request.url.startswith(("file:", "data:", "blob:"))
+            else foreign.append(request.url)
+        ),
+    )
+    tab = context.new_page()
+    for name, page in built.items():
+        tab.set_viewport_size({"width": 1280, "height": 900})
+        tab.goto(page.path.resolve().as_uri(), wait_until="load")
+        if tab.evaluate(EQUATIONS)[0]:
+            tab.wait_for_function("() => window.MathJax?.startup?.promise", timeout=20_000)
+            tab.evaluate("() => MathJax.startup.promise.then(() => null)")
+        wanted, drawn, wrong = tab.evaluate(EQUATIONS)
+        equations += wanted
+        if drawn < wanted or wrong:
+            problems.append(f"{name}: {wanted} equations, {drawn} drawn, {wrong} wrong")
+        for width in (1280, 400):
+            tab.set_viewport_size({"width": width, "height": 900})
+            overflow = tab.evaluate(OVERFLOW)
+            if overflow:
+                problems.append(f"{name} at {width} px: {overflow}")
+    context.close()
+    assert foreign == []
+    assert problems == []
+    assert equations > 0
