@@ -1,0 +1,78 @@
+"""Reduce images from a small telescope: from raw frames to diagrams and light curves.
+
+Start with a night::
+
+    import datared
+
+    night = datared.fetch_night("cluster", upto="reduced")   # a simulated one
+    night = datared.load_night("night.toml")                 # your own
+
+The rooms of the package are named after the steps (``datared.reduction``, ``datared.astrometry``,
+``datared.photometry``, ...). They are loaded when they are first used, so that the import is quick.
+"""
+
+import importlib
+
+__version__ = "0.1.0"
+
+_ROOM_OF = {
+    "fetch_night": "pipeline",
+    "run": "pipeline",
+    "load_night": "night",
+    "make_night": "night",
+    "inventory": "frames",
+    "select_lights": "frames",
+    "read_frame": "frames",
+    "read_product": "frames",
+    "read_photometry": "forced",
+    "ConfigError": "errors",
+    "DataredError": "errors",
+    "DataredWarning": "errors",
+    "FrameError": "errors",
+    "SolveError": "errors",
+}
+_ROOMS = (
+    "astrometry",
+    "background",
+    "catalogs",
+    "checks",
+    "combine",
+    "errors",
+    "forced",
+    "frames",
+    "headers",
+    "isochrones",
+    "lightcurve",
+    "magnitudes",
+    "masters",
+    "night",
+    "photometry",
+    "pipeline",
+    "pixels",
+    "plots",
+    "products",
+    "reduction",
+    "render",
+    "samples",
+    "simulate",
+    "sources",
+    "stacking",
+    "times",
+    "transit",
+)
+
+__all__ = ["__version__", *_ROOM_OF, *_ROOMS]
+
+
+def __getattr__(name):
+    """Load a room, or one of the functions above, when it is first asked for."""
+    if name in _ROOM_OF:
+        return getattr(importlib.import_module(f".{_ROOM_OF[name]}", __name__), name)
+    if name in _ROOMS:
+        return importlib.import_module(f".{name}", __name__)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__():
+    """Names for completion in an interactive session."""
+    return sorted(__all__)
