@@ -1,0 +1,317 @@
+"""Frames on disk: raw ones are read, products are written and read. No raw file is ever changed."""
+
+import logging
+import re
+import warnings
+from contextlib import contextmanager
+
+import numpy as np
+from astropy import units as u
+from astropy.io import fits
+from astropy.nddata import CCDData, StdDevUncertainty
+from astropy.utils.exceptions import AstropyWarning
+from astropy.wcs import WCS
+
+from .errors import FrameError
+from .listing import (
+    count_groups,
+    first_image,
+    inventory,
+    open_quietly,
+    product_name,
+    select_lights,
+)
+from .pixels import NONFINITE, OUTSIDE, SATURATED
+from .products import atomic_path
+
+__all__ = [
+    "count_groups",
+    "inventory",
+    "product_name",
+    "read_frame",
+    "read_product",
+    "select_lights",
+    "write_product",
+]
+
+log = logging.getLogger("datared.frames")
+
+#: Fraction of an integer type's largest value that counts as saturated where nothing else is known.
+TYPE_FRACTION = 0.98
+
+_SCALING = ("BZERO", "BSCALE", "BLANK", "ZBLANK", "O_BZERO")
+_STRUCTURE = re.compile(
+    r"SIMPLE|BITPIX|NAXIS\d*|EXTEND|XTENSION|PCOUNT|GCOUNT|GROUPS|BZERO|BSCALE|BLANK|ZBLANK|O_BZERO|"
+    r"CHECKSUM|DATASUM|EXTNAME|EXTVER|INHERIT|END|Z(IMAGE|BITPIX|NAXIS\d*|TILE\d+|CMPTYPE|NAME\d+|"
+    r"VAL\d+|QUANTIZ|DITHER0|SIMPLE|EXTEND|PCOUNT|GCOUNT|TENSION|HECKSUM|DATASUM)"
+)
+_WCS_CARDS = re.compile(
+    r"WCSAXES|C(TYPE|RVAL|RPIX|UNIT|DELT|ROTA)[12]|(CD|PC)[12]_[12]|PV[12]_\d+|PS[12]_\d+|"
+    r"(A|B|AP|BP)_(ORDER|DMAX|\d+_\d+)|LONPOLE|LATPOLE|RADESYS|RADECSYS|EQUINOX|EPOCH|WCSNAME"
+)
+_SIP_CARDS = re.compile(r"(A|B|AP|BP)_(ORDER|DMAX|\d+_\d+)")
+_TIME_CARDS = re.compile(r"DATE.*|MJD.*|TIMESYS|TELAPSE|XPOSURE|OBSGEO.*")
+
+
+def read_frame(path, *, camera=None):
+    """Read one raw frame.
+
+    The values are converted before anything is subtracted: raw frames are mostly unsigned 16-bit
+    integers, which wrap around at 0 (100 - 110 gives 65526).
+
+    Parameters
+    ----------
+    path : str or pathlib.Path
+        FITS file, also compressed (``.fz``, ``.gz``); its first image is read.
+    camera : Camera, optional
+        Its ``saturation`` (ADU) decides which pixels are saturated; else the header's SATURATE;
+        else 98 % of the largest value of the file's integer type.
+
+    Returns
+    -------
+    astropy.nddata.CCDData
+        ``data`` float32, shape (ny, nx), in adu; ``flags`` uint16 bits of `datared.pixels`
+        (``SATURATED``, ``NONFINITE``); ``mask`` where any bit is set; ``meta`` a copy of the header
+        without the cards that scaled the integers; ``wcs`` if it is a celestial one, else None.
+
+    Raises
+    ------
+    FrameError
+        If there is no image with two axes, or the file is damaged.
+    """
+    try:
+        with open_quietly(path) as hdus:
+            hdu = first_image(hdus)
+            if hdu is None:
+                raise FrameError(f"{path}: there is no image in this file")
+            header = hdu.header.copy()
+            raw = hdu.data
+    except FrameError:
+        raise
+    except Exception as error:  # A damaged file raises many kinds of errors.
+        raise FrameError(f"{path}: cannot be read ({error})") from error
+    if raw is None or raw.ndim != 2:
+        axes = 0 if raw is None else raw.ndim
+        raise FrameError(f"{path}: the image has {axes} axes; split it into images with 2 axes")
+    data, level = _physical(raw, header)
+    flags = np.zeros(data.shape, dtype=np.uint16)
+    flags[~np.isfinite(data)] |= np.uint16(NONFINITE)
+    if camera is not None and camera.saturation is not None:
+        level = camera.saturation
+    elif _positive(header, "SATURATE"):
+        level = _positive(header, "SATURATE")
+    if level is not None:
+        with np.errstate(invalid="ignore"):
+            flags[data >= np.float32(level)] |= np.uint16(SATURATED)
+    for card in _SCALING:
+        header.remove(card, ignore_missing=True, remove_all=True)
+    return CCDData(
+        data,
+        unit=u.adu,
+        mask=flags != 0,
+        flags=flags,
+        meta=header,
+        wcs=_celestial_wcs(header, data.shape),
+    )
+
+
+def _physical(raw, header):
+    """Values in float32 from stored numbers, and the level of saturation of their type."""
+    scale, zero = (_number(header, key, default) for key, default in (("BSCALE", 1), ("BZERO", 0)))
+    blank = header.get("BLANK", header.get("ZBLANK"))
+    integer = raw.dtype.kind in "iu"
+    # 32-bit integers and doubles have more digits than float32: they are scaled before rounding.
+    data = raw.astype(np.float64 if raw.dtype.itemsize > 2 else np.float32)
+    if scale != 1:
+        data *= scale
+    if zero != 0:
+        data += zero
+    if integer and isinstance(blank, int):
+        data[raw == blank] = np.nan
+    level = np.iinfo(raw.dtype).max * scale + zero if integer else None
+    with np.errstate(over="ignore"):
+        data = np.ascontiguousarray(data, dtype=np.float32)
+    return data, None if level is None else TYPE_FRACTION * level
+
+
+def write_product(ccd, path, *, header_cards=None):
+    """Write a product, whole or not at all; the same input gives the same bytes.
+
+    Parameters
+    ----------
+    ccd : astropy.nddata.CCDData
+        Image. Its ``flags`` (uint16 bits) are written; a mask without flags is written as
+        ``NONFINITE`` where the data are not finite and ``OUTSIDE`` elsewhere.
+    path : str or pathlib.Path
+        FITS file, replaced if it is there.
+    header_cards : dict, optional
+        Cards to set, ``{"NCOMBINE": 9}`` or ``{"NCOMBINE": (9, "frames combined")}``; they win over
+        those of ``ccd.meta``. NaN and None are written as undefined cards.
+
+    Notes
+    -----
+    The primary image is float32 with the cards of ``ccd.meta``, the unit in BUNIT, and the full
+    world coordinates of ``ccd.wcs`` with their distortion (SIP). Extension MASK has the bits
+    (uint16), UNCERT the standard deviation (float32) if there is an uncertainty.
+    """
+    header = _kept_cards(ccd.meta, replaced=_WCS_CARDS if ccd.wcs is not None else None)
+    with _quiet():
+        if ccd.wcs is not None:
+            for card in ccd.wcs.to_header(relax=True).cards:  # Without relax the SIP is lost.
+                if not _TIME_CARDS.fullmatch(card.keyword):
+                    header[card.keyword] = (card.value, card.comment)
+        header["BUNIT"] = (ccd.unit.to_string(), "unit of the pixels")
+        for key, entry in (header_cards or {}).items():
+            value, comment = entry if isinstance(entry, tuple) else (entry, None)
+            name = key if len(key) <= 8 else f"HIERARCH {key}"
+            header[name] = (_card_value(value), comment)
+        hdus = [fits.PrimaryHDU(np.asarray(ccd.data, dtype=np.float32), header)]
+        hdus.append(fits.ImageHDU(_bits(ccd), name="MASK"))
+        if ccd.uncertainty is not None:
+            sigma = ccd.uncertainty.represent_as(StdDevUncertainty).array
+            hdus.append(fits.ImageHDU(np.asarray(sigma, dtype=np.float32), name="UNCERT"))
+        with atomic_path(path) as temporary:
+            fits.HDUList(hdus).writeto(temporary, output_verify="silentfix+ignore")
+
+
+def read_product(path):
+    """Read a product that `write_product` wrote.
+
+    Parameters
+    ----------
+    path : str or pathlib.Path
+        FITS file.
+
+    Returns
+    -------
+    astropy.nddata.CCDData
+        ``data`` float32, ``flags`` uint16, ``mask`` (any bit set), ``uncertainty`` (standard
+        deviation, or None), ``meta`` and ``wcs`` (None where there is no celestial one).
+
+    Raises
+    ------
+    FrameError
+        If the file is missing or damaged.
+    """
+    try:
+        with _quiet(), fits.open(path, memmap=False) as hdus:
+            header = hdus[0].header.copy()
+            data = np.ascontiguousarray(hdus[0].data, dtype=np.float32)
+            flags = sigma = None
+            if "MASK" in hdus:
+                flags = np.ascontiguousarray(hdus["MASK"].data, dtype=np.uint16)
+            if "UNCERT" in hdus:
+                sigma = np.ascontiguousarray(hdus["UNCERT"].data, dtype=np.float32)
+    except Exception as error:  # As in read_frame.
+        raise FrameError(f"{path}: cannot be read ({error})") from error
+    if flags is None:
+        flags = np.where(np.isfinite(data), 0, NONFINITE).astype(np.uint16)
+    return CCDData(
+        data,
+        unit=u.Unit(str(header.get("BUNIT", "adu")).lower()),
+        flags=flags,
+        mask=flags != 0,
+        uncertainty=None if sigma is None else StdDevUncertainty(sigma),
+        meta=header,
+        wcs=_celestial_wcs(header, data.shape),
+    )
+
+
+@contextmanager
+def _quiet():
+    """Without the warnings about other programs' headers: nobody can act on them."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", AstropyWarning)
+        yield
+
+
+def _kept_cards(meta, *, replaced=None):
+    """Header with the cards of ``meta`` that FITS can hold and that still describe the data."""
+    header = fits.Header()
+    cards = meta.cards if isinstance(meta, fits.Header) else fits.Header(meta).cards
+    with _quiet():
+        for card in cards:
+            try:
+                card.verify("silentfix")
+                keyword, value, comment = card.keyword, card.value, card.comment
+                if _STRUCTURE.fullmatch(keyword) or (replaced and replaced.fullmatch(keyword)):
+                    continue
+                if not keyword and not str(value).strip():
+                    continue  # Blank cards only keep room for others.
+                name = keyword if len(keyword) <= 8 else f"HIERARCH {keyword}"
+                kept = fits.Card(name, _card_value(value), _ascii(comment))
+                str(kept)  # Formatting is what fails for a card outside the standard.
+                header.append(kept, end=True)
+            except Exception as error:
+                log.warning("a header card is left out, it is not valid FITS: %s", error)
+    return header
+
+
+def _card_value(value):
+    """Value as FITS can hold it: no NaN, no letters outside ASCII, no numpy types."""
+    if hasattr(value, "item") and getattr(value, "shape", None) == ():
+        value = value.item()
+    if value is None or (isinstance(value, float) and not np.isfinite(value)):
+        return fits.card.Undefined()
+    return _ascii(value) if isinstance(value, str) else value
+
+
+def _ascii(text):
+    """Text with a question mark for every letter that FITS does not know."""
+    text = str(text).encode("ascii", "replace").decode("ascii")
+    return re.sub(r"[^\x20-\x7e]", " ", text)
+
+
+def _bits(ccd):
+    """Bits (uint16) of an image's flags, or of its mask where it has no flags."""
+    if ccd.flags is not None:
+        return np.asarray(ccd.flags, dtype=np.uint16)
+    bits = np.zeros(ccd.shape, dtype=np.uint16)
+    if ccd.mask is not None:
+        bits[np.asarray(ccd.mask, dtype=bool) & np.isfinite(ccd.data)] = OUTSIDE
+    bits[~np.isfinite(ccd.data)] = NONFINITE
+    return bits
+
+
+def _celestial_wcs(header, shape):
+    """World coordinates of a header if they are celestial and can be read, else None."""
+    cards = fits.Header()
+    with _quiet():
+        for card in header.cards:
+            if _WCS_CARDS.fullmatch(card.keyword):
+                # The old name of the reference system is refused by newer programs.
+                name = "RADESYS" if card.keyword == "RADECSYS" else card.keyword
+                cards[name] = card.value
+        has_terms = "A_ORDER" in cards and "B_ORDER" in cards
+        for key in ("CTYPE1", "CTYPE2"):
+            # Some programs write the terms without the name of the distortion, or the name alone.
+            name = str(cards.get(key, "")).strip().removesuffix("-SIP")
+            cards[key] = name + "-SIP" if has_terms else name
+        if not has_terms:
+            for key in [key for key in cards if _SIP_CARDS.fullmatch(key)]:
+                del cards[key]
+        if not cards["CTYPE1"]:
+            return None
+        try:
+            wcs = WCS(cards)
+        except Exception as error:  # wcslib's errors have many types.
+            log.warning("the world coordinates of a header cannot be read: %s", error)
+            return None
+    if not wcs.has_celestial or wcs.naxis != 2:
+        return None
+    wcs.array_shape = shape
+    return wcs
+
+
+def _number(header, key, default):
+    """Read the number of a card, or the default where it is missing or unreadable."""
+    try:
+        return float(header[key])
+    except (KeyError, TypeError, ValueError, fits.VerifyError):
+        return float(default)
+
+
+def _positive(header, key):
+    """Positive number of a card, or None."""
+    value = _number(header, key, 0.0)
+    return value if value > 0 and np.isfinite(value) else None

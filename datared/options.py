@@ -1,0 +1,156 @@
+"""What a night file can say: camera, site, and the options of every step."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from astropy.coordinates import EarthLocation
+
+__all__ = [
+    "AstrometryOptions",
+    "Camera",
+    "FrameRule",
+    "LightcurveOptions",
+    "PhotometryOptions",
+    "ReductionOptions",
+    "Site",
+]
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where the telescope stands.
+
+    Parameters
+    ----------
+    name : str
+        Its name.
+    latitude, longitude : float
+        Degrees; north and east are positive. They are given by name, never by position.
+    height : float
+        Metres above sea level.
+    """
+
+    name: str = ""
+    latitude: float = 0.0
+    longitude: float = 0.0
+    height: float = 0.0
+
+    @property
+    def location(self):
+        """The site as `astropy.coordinates.EarthLocation`."""
+        return EarthLocation.from_geodetic(self.longitude, self.latitude, self.height)
+
+
+@dataclass(frozen=True)
+class Camera:
+    """What a header does not tell reliably about a camera.
+
+    Parameters
+    ----------
+    gain : float or None
+        Electrons per ADU. (The header card GAIN is a setting or an index in most programs.)
+    read_noise : float or None
+        Electrons.
+    saturation : float or None
+        Level in ADU, in the raw frame, from which on a pixel is not to be trusted.
+    pixel_scale : float or None
+        Arcseconds per pixel.
+    overscan, trim : str or None
+        FITS sections, such as ``[1025:1056,1:1024]``: columns first, counted from 1, ends included.
+    """
+
+    gain: float | None = None
+    read_noise: float | None = None
+    saturation: float | None = None
+    pixel_scale: float | None = None
+    overscan: str | None = None
+    trim: str | None = None
+
+
+@dataclass(frozen=True)
+class ReductionOptions:
+    """Which calibrations are applied; ``strict`` stops where one is missing."""
+
+    use_bias: bool = True
+    use_dark: bool = True
+    use_flat: bool = True
+    strict: bool = False
+    uncertainty: bool = False
+
+
+@dataclass(frozen=True)
+class AstrometryOptions:
+    """How frames are solved.
+
+    Parameters
+    ----------
+    catalogue : pathlib.Path or None
+        File with reference stars; asked from the network where it is None.
+    search_radius : float
+        How far (arcmin) the true centre may be from the header's.
+    scale_tolerance : float
+        How far the true pixel scale may be from the given one (a fraction).
+    sip_order : int or None
+        Order of the distortion; chosen from the number of stars where it is None.
+    """
+
+    catalogue: Path | None = None
+    search_radius: float = 15.0
+    scale_tolerance: float = 0.1
+    sip_order: int | None = None
+
+
+@dataclass(frozen=True)
+class PhotometryOptions:
+    """Apertures.
+
+    Parameters
+    ----------
+    radii : tuple of float
+        Radii of the apertures.
+    radius_unit : str
+        ``px``, ``arcsec`` or ``fwhm`` (multiples of the frame's FWHM); also of the annulus.
+    annulus : tuple of float
+        Inner and outer radius of the sky annulus.
+    default_radius : int or None
+        Index of the radius that results are quoted for; chosen by signal-to-noise where None.
+    threshold : float
+        Detection threshold in units of the sky noise.
+    """
+
+    radii: tuple = (1.0, 1.5, 2.0, 2.5, 3.0)
+    radius_unit: str = "fwhm"
+    annulus: tuple = (4.0, 6.0)
+    default_radius: int | None = None
+    threshold: float = 5.0
+
+
+@dataclass(frozen=True)
+class LightcurveOptions:
+    """Light curve: the filter, and stars to compare with (identifiers; chosen where empty)."""
+
+    filter: str | None = None
+    comparison: tuple = ()
+
+
+@dataclass(frozen=True)
+class FrameRule:
+    """What the night file says about frames instead of their headers.
+
+    Parameters
+    ----------
+    match : str
+        Pattern of file names relative to ``raw``, such as ``science/*`` or ``*_B_*.fits``.
+    kind, filter, object, exptime, temperature
+        Values to use instead of the header's; None leaves them.
+    exclude : str or None
+        Reason why these frames are not used.
+    """
+
+    match: str
+    kind: str | None = None
+    filter: str | None = None
+    object: str | None = None
+    exptime: float | None = None
+    temperature: float | None = None
+    exclude: str | None = None

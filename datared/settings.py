@@ -1,0 +1,323 @@
+"""Checked reading, and writing, of the text file that describes a night."""
+
+import dataclasses
+import difflib
+import itertools
+import json
+import math
+import re
+import types
+import typing
+from pathlib import Path
+
+from astropy import units as u
+from astropy.coordinates import SkyCoord
+
+from .vocabulary import KINDS, SYNONYMS, normalise_kind
+
+__all__ = ["Reader", "night_toml", "parse_position", "write_night"]
+
+#: Allowed ranges of numbers: lowest, highest, and what they are.
+RANGES = {
+    "site.latitude": (-90.0, 90.0, "degrees, north positive"),
+    "site.longitude": (-180.0, 360.0, "degrees, east positive"),
+    "site.height": (-500.0, 9000.0, "metres"),
+    "camera.gain": (1e-6, 1e6, "electrons per ADU"),
+    "camera.read_noise": (0.0, 1e6, "electrons"),
+    "camera.saturation": (1.0, 1e12, "ADU"),
+    "camera.pixel_scale": (1e-4, 3600.0, "arcsec per pixel"),
+    "astrometry.search_radius": (0.0, 10800.0, "arcmin"),
+    "astrometry.scale_tolerance": (0.0, 0.9, "a fraction"),
+    "astrometry.sip_order": (0, 9, "an order; 0 for no distortion"),
+    "photometry.threshold": (0.1, 1e6, "sigma"),
+    "photometry.default_radius": (0, 1000, "an index from 0"),
+    "frames.exptime": (0.0, 1e7, "seconds"),
+}
+RADIUS_UNITS = ("px", "arcsec", "fwhm")
+_SECTION = re.compile(r"\[\s*\d+\s*:\s*\d+\s*,\s*\d+\s*:\s*\d+\s*\]")
+
+
+class Reader:
+    """Reads tables of a night file into keyword arguments, and collects all problems.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        Paths are relative to it.
+
+    Attributes
+    ----------
+    problems : list of str
+        What was found, what is valid, what to do; one sentence each.
+    """
+
+    def __init__(self, folder):
+        self.folder = Path(folder)
+        self.problems = []
+
+    def table(self, values, kind, where, *, required=(), skip=(), extra=()):
+        """Check one table against the fields of a dataclass.
+
+        Parameters
+        ----------
+        values : dict
+            The parsed table.
+        kind : type
+            Dataclass with the valid names and types.
+        where : str
+            Name of the table in messages; empty for the top.
+        required, skip, extra : tuple of str
+            Names that must be there, that are no settings, and that are valid beside the fields.
+
+        Returns
+        -------
+        dict
+            The valid entries, converted (paths absolute, lists as tuples).
+        """
+        if not isinstance(values, dict):
+            self.problems.append(f"[{where}] must be a table, not {values!r}")
+            return {}
+        hints = typing.get_type_hints(kind)
+        names = [f.name for f in dataclasses.fields(kind) if f.name not in skip]
+        prefix = f"{where}." if where else ""
+        result = {}
+        for key, value in values.items():
+            if key in extra:
+                continue
+            if key not in names:
+                self.problems.append(_unknown(prefix + key, key, [*names, *extra]))
+            elif not _is_table(hints[key]):
+                self._entry(result, key, value, hints[key], prefix + key)
+        for key in required:
+            if key not in values:
+                self.problems.append(f"{prefix}{key} is missing")
+        return result
+
+    def tables(self, values, kind, where, *, required=()):
+        """Check a list of tables (``[[frames]]``); a list of dictionaries is returned."""
+        if not isinstance(values, list):
+            self.problems.append(f"[{where}] must be written with two brackets: [[{where}]]")
+            return []
+        return [self.table(value, kind, where, required=required) for value in values]
+
+    def synonyms(self, values):
+        """Check the ``[headers]`` table: for words of the vocabulary, one card or several."""
+        if not isinstance(values, dict):
+            self.problems.append(f"[headers] must be a table, not {values!r}")
+            return {}
+        result = {}
+        for key, value in values.items():
+            cards = [value] if isinstance(value, str) else value
+            if key not in SYNONYMS:
+                self.problems.append(_unknown(f"headers.{key}", key, list(SYNONYMS)))
+            elif not isinstance(cards, list) or not all(isinstance(c, str) for c in cards):
+                self.problems.append(
+                    f'headers.{key} = {value!r} must name header cards: {key} = ["MYCARD"]'
+                )
+            else:
+                result[key] = tuple(cards)
+        return result
+
+    def _entry(self, result, key, value, hint, where):
+        """Put one converted value into the result, or note why not."""
+        kinds = [k for k in _members(hint) if k is not type(None)]
+        wanted = kinds[0]
+        problem = _type_problem(value, wanted) or _value_problem(where, value)
+        if problem:
+            self.problems.append(f"{where} = {value!r} {problem}")
+        elif wanted is Path:
+            path = Path(value).expanduser()
+            result[key] = path if path.is_absolute() else _normal(self.folder / path)
+        elif wanted is tuple:
+            result[key] = tuple(value)
+        elif wanted is float:
+            result[key] = float(value)
+        elif where == "frames.kind":
+            result[key] = normalise_kind(value)
+        else:
+            result[key] = value.strip() if isinstance(value, str) else value
+
+
+def parse_position(text):
+    """Position on the sky in a text.
+
+    Parameters
+    ----------
+    text : str
+        ``"02:04:10.278 +46:41:16.21"``, ``"02 04 10.278 +46 41 16.21"`` or ``"2h4m10s +46d41m"``
+        (right ascension in hours), or two plain numbers (both in degrees).
+
+    Returns
+    -------
+    astropy.coordinates.SkyCoord or None
+        ICRS; None for a text that is no position, such as a name.
+
+    Examples
+    --------
+    >>> parse_position("02:04:10.278 +46:41:16.21").ra.deg.round(6)
+    np.float64(31.042825)
+    """
+    text = str(text).strip().replace(",", " ")
+    if not re.fullmatch(r"[\s\d.:+\-hdms°'\"]+", text) or not re.search(r"\d", text):
+        return None
+    numbers = text.split()
+    degrees = len(numbers) == 2 and not re.search(r"[:hdms°'\"]", text)
+    try:
+        return SkyCoord(text, unit=(u.deg if degrees else u.hourangle, u.deg))
+    except ValueError:  # Also UnitsError and the errors of angles, which are ValueErrors.
+        return None
+
+
+def night_toml(settings):
+    """Text of a night file.
+
+    Parameters
+    ----------
+    settings : dict
+        As in the file: plain values, lists, paths; dictionaries for tables, lists of dictionaries
+        for ``[[frames]]``. Entries that are None are left out.
+
+    Returns
+    -------
+    str
+        Valid TOML; `load_night` reads the same settings from it.
+
+    Examples
+    --------
+    >>> print(night_toml({"raw": "raw", "camera": {"gain": 0.376}}), end="")
+    raw = "raw"
+    <BLANKLINE>
+    [camera]
+    gain = 0.376
+    """
+    plain, tables = [], []
+    for key, value in settings.items():
+        if isinstance(value, dict):
+            tables.append(f"\n[{_key(key)}]\n" + "".join(_lines(value)))
+        elif isinstance(value, list | tuple) and value and isinstance(value[0], dict):
+            tables += [f"\n[[{_key(key)}]]\n" + "".join(_lines(item)) for item in value]
+        else:
+            plain += _lines({key: value})
+    return "".join(plain + tables)
+
+
+def write_night(settings, path):
+    """Write a night file.
+
+    Parameters
+    ----------
+    settings : dict
+        See `night_toml`.
+    path : str or pathlib.Path
+        The file; its folder must exist.
+
+    Returns
+    -------
+    pathlib.Path
+        The file.
+    """
+    path = Path(path)
+    path.write_text(night_toml(settings), encoding="utf-8", newline="\n")
+    return path
+
+
+def _lines(values):
+    """Lines ``key = value`` of a table."""
+    return [f"{_key(k)} = {_literal(v)}\n" for k, v in values.items() if v is not None]
+
+
+def _key(key):
+    """Key as TOML writes it."""
+    return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else json.dumps(key)
+
+
+def _literal(value):
+    """Value as TOML writes it."""
+    if hasattr(value, "item") and getattr(value, "shape", None) == ():
+        value = value.item()  # numpy's numbers have another repr.
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int | float):
+        return repr(value)
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(_literal(item) for item in value) + "]"
+    if isinstance(value, Path):
+        value = value.as_posix()
+    if isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    raise TypeError(f"a night file has no way to write {value!r}")
+
+
+def _normal(path):
+    """Absolute path without ``..``; links are kept, so that messages show what the user wrote."""
+    parts = []
+    for part in path.absolute().parts:
+        if part == ".." and len(parts) > 1:
+            parts.pop()
+        else:
+            parts.append(part)
+    return Path(*parts)
+
+
+def _unknown(where, key, names):
+    """Message for an unknown key, with the nearest valid names."""
+    near = difflib.get_close_matches(key.lower(), names, n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(near)}?" if near else f"valid: {', '.join(names)}"
+    return f"{where} is unknown; {hint}"
+
+
+def _members(hint):
+    """Types of a union, or the type itself."""
+    union = isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union
+    return list(typing.get_args(hint)) if union else [hint]
+
+
+def _is_table(hint):
+    """Whether a field is read from a table of its own."""
+    return any(dataclasses.is_dataclass(k) or k in (dict, SkyCoord) for k in _members(hint))
+
+
+def _type_problem(value, wanted):
+    """Why a value has the wrong type, or an empty text."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    good = {
+        str: isinstance(value, str),
+        Path: isinstance(value, str),
+        bool: isinstance(value, bool),
+        int: is_number and isinstance(value, int),
+        float: is_number and math.isfinite(value),
+        tuple: isinstance(value, list | tuple),
+    }[wanted]
+    words = {str: 'a text in quotes ("...")', Path: 'a path in quotes ("...")'}
+    words |= {
+        bool: "true or false",
+        int: "a whole number",
+        float: "a number",
+        tuple: "a list [...]",
+    }
+    return "" if good else f"must be {words[wanted]}"
+
+
+def _value_problem(where, value):
+    """Why a value of the right type is not valid, or an empty text."""
+    if where in RANGES:
+        low, high, unit = RANGES[where]
+        if not low <= value <= high:
+            return f"must be between {low:g} and {high:g} ({unit})"
+    if where in ("camera.overscan", "camera.trim") and not _SECTION.fullmatch(value.strip()):
+        return "must be a FITS section such as [1:1024,1:1024] (columns first, counted from 1)"
+    if where == "photometry.radius_unit" and value not in RADIUS_UNITS:
+        return f"must be one of {', '.join(RADIUS_UNITS)}"
+    if where in ("photometry.radii", "photometry.annulus"):
+        numbers = [v for v in value if isinstance(v, int | float) and not isinstance(v, bool)]
+        if len(numbers) != len(value) or not numbers or not min(numbers) > 0:
+            return "must be a list of positive numbers"
+        if any(b <= a for a, b in itertools.pairwise(numbers)):
+            return "must grow from one number to the next"
+        if where.endswith("annulus") and len(numbers) != 2:
+            return "must be two numbers: inner and outer radius"
+    if where == "exclude_filters" and not all(isinstance(v, str) for v in value):
+        return 'must be a list of names: ["U", "B"]'
+    if where == "frames.kind" and not normalise_kind(value):
+        return f"must be one of {', '.join(KINDS)}"
+    return ""

@@ -1,0 +1,187 @@
+"""The night file: all problems at once, paths made absolute, written and read back the same."""
+
+import dataclasses
+import pickle
+
+import pytest
+
+from datared.errors import ConfigError
+from datared.night import Camera, FrameRule, load_night, make_night
+from datared.settings import night_toml, parse_position, write_night
+
+FULL = {
+    "name": 'A "quoted" näme \\ and more',
+    "raw": "raw",
+    "work": "out/work",
+    "object": "M 101",
+    "target": "HAT-P-32 b",
+    "target_coord": "02:04:10.278 +46:41:16.21",
+    "exclude_filters": ["U", "B"],
+    "camera": {"gain": 0.376, "read_noise": 3, "saturation": 6e4, "trim": "[1:10,1:20]"},
+    "site": {"name": "Bonn", "latitude": 50.7, "longitude": 7.1, "height": 60},
+    "headers": {"filter": ["MYFILT"], "exptime": "MYEXP"},
+    "reduction": {"use_flat": False, "strict": True},
+    "astrometry": {"search_radius": 45, "sip_order": 3},
+    "photometry": {"radii": [3, 5.5], "radius_unit": "px", "annulus": [8, 12]},
+    "lightcurve": {"filter": "r", "comparison": [3, 7]},
+    "frames": [{"match": "science/*", "object": "NGC 6819"}, {"match": "f*", "kind": "Flat Field"}],
+}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Make a folder with an empty raw folder."""
+    (tmp_path / "raw").mkdir()
+    return tmp_path
+
+
+def problems_of(folder, text):
+    """Problems that the loader finds in a text."""
+    path = folder / "night.toml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigError) as caught:
+        load_night(path)
+    return caught.value.problems
+
+
+def test_config_roundtrip(folder):
+    """Every setting survives writing and reading, and the same text gives the same night."""
+    path = write_night(FULL, folder / "night.toml")
+    night = load_night(path)
+    assert night.name == FULL["name"] and night.object == "M 101" and night.path == path
+    assert night.raw == folder / "raw" and night.work == folder / "out" / "work"
+    assert night.camera == Camera(gain=0.376, read_noise=3.0, saturation=6e4, trim="[1:10,1:20]")
+    assert night.headers == {"filter": ("MYFILT",), "exptime": ("MYEXP",)}
+    assert night.rules == (
+        FrameRule(match="science/*", object="NGC 6819"),
+        FrameRule(match="f*", kind="flat"),
+    )
+    assert night.photometry.radii == (3, 5.5) and night.photometry.radius_unit == "px"
+    assert not night.reduction.use_flat and night.reduction.use_dark and night.reduction.strict
+    assert night.lightcurve.comparison == (3, 7) and night.exclude_filters == ("U", "B")
+    assert night.site.location.height.value == pytest.approx(60, abs=1e-6)
+    assert night.target_coord.ra.deg == pytest.approx(31.042825)
+    assert load_night(write_night(FULL, folder / "b.toml")).camera == night.camera
+    assert dataclasses.replace(load_night(folder / "b.toml"), path=path) == night
+    assert pickle.loads(pickle.dumps(night)) == night
+
+
+def test_config_import_creates_nothing(folder):
+    """Reading a night makes no file and no folder."""
+    write_night(FULL, folder / "night.toml")
+    before = sorted(folder.rglob("*"))
+    load_night(folder)
+    assert sorted(folder.rglob("*")) == before
+
+
+def test_all_problems_at_once(folder):
+    """One error names every problem, with the nearest valid names."""
+    problems = problems_of(
+        folder,
+        'raw = "rew"\nwrok = "w"\ntarget = 3\n[camera]\ngian = 1\nread_noise = "3"\ntrim = "a"\n'
+        "[site]\nlatitude = 100\n[headers]\nfliter = 'X'\n[[frames]]\nkind = 'Flat Fild'\n"
+        '[photometry]\nradii = [3, 2]\nradius_unit = "m"\n[reduction]\nstrict = 1\n',
+    )
+    text = "\n".join(problems)
+    for part in (
+        "wrok is unknown; did you mean work?",
+        "camera.gian is unknown; did you mean gain?",
+        "camera.read_noise = '3' must be a number",
+        "camera.trim = 'a' must be a FITS section",
+        "site.latitude = 100 must be between -90 and 90",
+        "site.longitude is missing",
+        "headers.fliter is unknown; did you mean filter",
+        "frames.kind = 'Flat Fild' must be one of bias",
+        "frames.match is missing",
+        "photometry.radii = [3, 2] must grow",
+        "photometry.radius_unit = 'm' must be one of px, arcsec, fwhm",
+        "reduction.strict = 1 must be true or false",
+        "target = 3 must be a text",
+        "work is missing",
+        f"raw folder {folder / 'rew'} does not exist",
+    ):
+        assert part in text
+
+
+def test_missing_file_and_bad_toml(folder):
+    """No file, and a file that is not TOML, say what to do and where the fault is."""
+    with pytest.raises(ConfigError, match="there is no night file"):
+        load_night(folder)
+    assert "line 2" in problems_of(folder, "raw = 'raw'\nwork = \n")[0]
+
+
+@pytest.mark.parametrize("work", ["raw", "raw/work", "."])
+def test_work_and_raw_stay_apart(folder, work):
+    """Products never go into the raw folder, nor raw frames into the work folder."""
+    problems = problems_of(folder, f'raw = "raw"\nwork = "{work}"\n')
+    assert len(problems) == 1 and "must not contain each other" in problems[0]
+
+
+def test_link_to_raw_is_seen_through(folder):
+    """A work folder that is the raw folder by another name is refused."""
+    try:
+        (folder / "link").symlink_to(folder / "raw")
+    except OSError:
+        pytest.skip("this system makes no links")
+    assert "must not contain" in problems_of(folder, 'raw = "raw"\nwork = "link/x"\n')[0]
+
+
+def test_home_and_parent_paths(folder, monkeypatch):
+    """``~`` and ``..`` are resolved."""
+    monkeypatch.setenv("HOME", str(folder))
+    monkeypatch.setenv("USERPROFILE", str(folder))
+    (folder / "sub").mkdir()
+    path = folder / "sub" / "night.toml"
+    path.write_text('raw = "~/raw"\nwork = "../work"\n')
+    night = load_night(path)
+    assert night.raw == folder / "raw" and night.work == folder / "work"
+
+
+def test_radii_in_pixels_need_an_annulus(folder):
+    """The default annulus is in FWHM; it must not be taken for pixels in silence."""
+    problems = problems_of(folder, 'raw="raw"\nwork="w"\n[photometry]\nradius_unit = "px"\n')
+    assert len(problems) == 2 and "annulus" in problems[1]
+
+
+def test_make_night(folder):
+    """A night from the options of the command line."""
+    night = make_night(
+        folder / "raw",
+        work=folder / "w",
+        object="M 1",
+        exclude_filters=("U", "B"),
+        radius=15,
+        use_flat=False,
+        camera=Camera(gain=2.0),
+    )
+    assert night.photometry.radii == (15,) and night.photometry.annulus == (24.0, 36.0)
+    assert night.photometry.radius_unit == "px" and not night.reduction.use_flat
+    assert night.exclude_filters == ("U", "B") and night.camera.gain == 2.0 and night.path is None
+    with pytest.raises(ConfigError, match="does not exist"):
+        make_night(folder / "none", work=folder / "w")
+    with pytest.raises(TypeError):
+        make_night(folder / "raw", work=folder / "w", raduis=3)
+
+
+def test_position_forms():
+    """Hours and degrees are told apart; a name is no position."""
+    for text in ("02:04:10.278 +46:41:16.21", "2 4 10.278 46 41 16.21", "31.042825 46.687836"):
+        position = parse_position(text)
+        assert position.ra.deg == pytest.approx(31.042825, abs=1e-6)
+        assert position.dec.deg == pytest.approx(46.687836, abs=1e-6)
+    for text in ("HAT-P-32 b", "M 31", "", "31.04", "02:04:10 +99:00:00"):
+        assert parse_position(text) is None
+
+
+def test_target_may_be_a_position(folder):
+    """The target's own text is a position, where it is one."""
+    path = write_night({"raw": "raw", "work": "w", "target": "31.5 -2.25"}, folder / "n.toml")
+    assert load_night(path).target_coord.dec.deg == pytest.approx(-2.25)
+    assert load_night(write_night({"raw": "raw", "work": "w"}, path)).target_coord is None
+    assert "no position" in problems_of(folder, 'raw="raw"\nwork="w"\ntarget_coord="M 31"\n')[0]
+
+
+def test_toml_refuses_unknown_values():
+    """A value that TOML cannot hold is an error, not a text of its repr."""
+    with pytest.raises(TypeError, match="no way to write"):
+        night_toml({"raw": object()})
