@@ -46,15 +46,15 @@ __all__ = [
 ]
 
 BANDS = {
-    "B": "Vega",
-    "V": "Vega",
-    "R": "Vega",
-    "I": "Vega",
-    "g": "AB",
-    "r": "AB",
-    "i": "AB",
+    "B": "Johnson Vega",
+    "V": "Johnson Vega",
+    "R": "Cousins Vega",
+    "I": "Cousins Vega",
+    "g": "PS1 AB",
+    "r": "PS1 AB",
+    "i": "PS1 AB",
 }
-"""Bands in the order of the columns, and their magnitude system (R and I are Cousins')."""
+"""Bands in the order of the columns, and their magnitude system."""
 
 EXTINCTION = {
     "B": 4.315 / 3.315,
@@ -229,7 +229,7 @@ def isochrone(*, age, metallicity=0.0, distance=10 * u.pc, a_v=0.0):
     --------
     >>> stars = isochrone(age=1.0, distance=1 * u.kpc, a_v=0.3)
     >>> stars["g"].meta["system"]
-    'AB'
+    'PS1 AB'
     >>> bool(1.9 < stars["mass"][stars["phase"] == 1].max() < 2.2)
     True
     """

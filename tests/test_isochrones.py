@@ -116,7 +116,7 @@ def test_isochrone_magnitudes_at_mass():
     out = magnitudes_at_mass(stars, [stars["mass"][50], 0.05, 5.0])
     assert out["V"][0] == pytest.approx(stars["V"][50])
     assert np.isnan(out["g"][1:]).all() and list(out["phase"]) == [1, 0, 0]
-    assert out["g"].meta["system"] == "AB"
+    assert out["g"].meta["system"] == "PS1 AB"
 
 
 def parsec(path, log_age):
