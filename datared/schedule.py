@@ -132,7 +132,7 @@ def cluster_exposures(center, *, n_light, flip, rng):
         sky = sky_level(name, airmass=air[number], moon=moon)
         if key == cloudy:
             # Nothing but the brightest star comes through; the moon lights the cloud.
-            transparency, sky = 0.012, 4 * sky
+            transparency, sky = 0.001, 4 * sky
         fwhm = seeing * air[number] ** 0.6 * (WAVELENGTH[name] / 617.0) ** -0.2
         slope = 0.04 if not flipped else -0.04
         exposures.append(

@@ -1,0 +1,326 @@
+"""Combine many frames into one, robustly, with a right uncertainty, in little memory."""
+
+import functools
+import os
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+
+from .errors import DataredWarning, FrameError
+from .pixelstack import combine_pixels
+from .rows import open_rows
+
+__all__ = ["Combined", "combine"]
+
+_METHODS = {"median": 0, "mean": 1, "sum": 2}
+#: Most bytes of one band of rows of all frames. Small bands stay near the processor.
+_BAND = 24e6
+#: A deviation of whole numbers is only known to half a step: 1.4826 * 0.5 steps.
+_STEP_NOISE = 0.7413
+
+
+@dataclass(frozen=True)
+class Combined:
+    """The combination of many frames.
+
+    Parameters
+    ----------
+    data : numpy.ndarray of float32, shape (ny, nx)
+        Combined values; NaN where no value was left.
+    mask : numpy.ndarray of bool
+        True where no value was left.
+    uncertainty : numpy.ndarray of float32
+        Standard deviation of ``data``; NaN where one value alone does not tell it.
+    count : numpy.ndarray of int16
+        Number of values used in each pixel.
+    n_frames : int
+        Number of frames.
+    """
+
+    data: np.ndarray
+    mask: np.ndarray
+    uncertainty: np.ndarray
+    count: np.ndarray
+    n_frames: int
+
+
+def combine(
+    frames,
+    *,
+    method="median",
+    clip=None,
+    max_iterations=5,
+    floor=None,
+    scale=None,
+    weights=None,
+    errors=None,
+    memory_limit=512e6,
+    threads=None,
+):
+    r"""Combine frames of one shape, pixel by pixel.
+
+    In each pixel the values :math:`x_i` of the frames that are finite and not masked are multiplied
+    by the scale of their frame. With ``clip``, values outside
+
+    .. math:: m - k_\mathrm{low} s \le x_i \le m + k_\mathrm{high} s, \quad
+              m = \mathrm{median}(x), \quad s = \max(1.4826\ \mathrm{median}|x_i - m|, s_0)
+
+    are left out, and again with the values that remain until nothing changes. What is left gives
+    the median, the mean :math:`\sum w_i x_i / \sum w_i` or the sum (times :math:`N / n`, so that a
+    pixel with a lost value is not fainter).
+
+    Parameters
+    ----------
+    frames : sequence of arrays, CCDData, paths or row sources
+        All of one shape ``(ny, nx)``; see `datared.rows.open_rows`. NaN, infinite and masked
+        pixels are not used. Files are read by bands of rows, each row once.
+    method : {"median", "mean", "sum"}
+        How to combine.
+    clip : float or (float, float), optional
+        ``k``, or ``(k_low, k_high)``, in units of s. With fewer than three frames nothing can be
+        clipped: a warning says so. A clip by the median works from three frames up; a clip by mean
+        and standard deviation would need more than k**2 + 1 frames, because no deviation is
+        larger than :math:`(N-1)/\sqrt N` of them.
+    max_iterations : int
+        Most rounds of clipping.
+    floor : float, optional
+        :math:`s_0`, the smallest believable scatter, in units of the scaled frames. By default
+        0.74 steps for whole numbers (so that equal counts do not throw out their neighbours),
+        else 0.
+    scale : None, "median" or array-like of shape (n,)
+        Factor of each frame. ``"median"`` divides each by its own median (and multiplies by their
+        mean, so that the level stays).
+    weights : array-like of float, shape (n,), optional
+        Relative inverse variances of the scaled frames, for the mean only. They are renormalised
+        in each pixel over the values used.
+    errors : None, "input" or array-like of shape (n,)
+        Where the uncertainty comes from. None: from the scatter of the values used (for the
+        median from those within 5 s). ``"input"``: from the uncertainties of the frames, which
+        must be `CCDData` that have them. Numbers: standard deviation of each scaled frame.
+    memory_limit : float
+        Bytes for the bands that are in memory at a time, beside the results.
+    threads : int, optional
+        Bands worked on at a time; by default the number of processors. The result does not
+        depend on it.
+
+    Returns
+    -------
+    Combined
+        Data, mask, uncertainty and number of values.
+
+    Raises
+    ------
+    FrameError
+        If there is no frame, or the frames differ in shape.
+    ValueError
+        If an option is not one of those above.
+
+    Notes
+    -----
+    The scatter of few values is biased low, a clip takes the largest of them, and a median is less
+    precise than a mean (by 1.253 for many values). These factors are not looked up but found: the
+    same code runs once on pure Gaussian noise for each number of values, and the uncertainty
+    is multiplied by what was missing. So the mean uncertainty of many pixels is right for any
+    number of values from 2 on; that of a single pixel is as uncertain as a scatter of n values.
+    (Where the noise is only 1 to 2 steps of the counts, a median is itself a whole number, and up
+    to 8 % noisier than stated; a mean is not.)
+
+    Examples
+    --------
+    >>> frames = [np.full((2, 3), value) for value in (1, 2, 9)]
+    >>> combine(frames).data
+    array([[2., 2., 2.],
+           [2., 2., 2.]], dtype=float32)
+    """
+    sources = [open_rows(frame) for frame in frames]
+    shape = _common_shape(sources)
+    n = len(sources)
+    low, high, iterations = _clip_limits(clip, n, max_iterations)
+    if method not in _METHODS:
+        raise ValueError(f"Method {method!r} is not one of {', '.join(_METHODS)}.")
+    if weights is not None and method != "mean":
+        raise ValueError(f"Weights are for method 'mean' only, not for {method!r}.")
+    weight = _per_frame(weights, n, "weights")
+    factor = _scales(scale, sources)
+    if floor is None:
+        floor = max(_STEP_NOISE * s.step * f for s, f in zip(sources, factor, strict=True))
+    known = None if errors is None or isinstance(errors, str) else _per_frame(errors, n, "errors")
+    if isinstance(errors, str) and errors != "input":
+        raise ValueError(f"errors {errors!r} is not None, 'input' or one number for each frame.")
+
+    ny, nx = shape
+    data, sigma = (np.empty(shape, np.float32) for _ in range(2))
+    valid, count = (np.empty(shape, np.int16) for _ in range(2))
+    threads = threads or min(os.cpu_count() or 1, 8)
+    # A thread holds its band, the band as it was read, and errors of the same size.
+    height = int(min(_BAND, memory_limit / threads / 3) // (4 * n * nx))
+    height = max(1, min(height, ny))
+    options = (_METHODS[method], low, high, iterations, np.float32(floor))
+
+    def work(start):
+        stop = min(start + height, ny)
+        stack = np.empty((n, (stop - start) * nx), np.float32)
+        for i, source in enumerate(sources):
+            np.multiply(source.rows(start, stop).ravel(), factor[i], out=stack[i])
+        variance = _variances(sources, errors, known, factor, start, stop)
+        combine_pixels(
+            stack,
+            weight,
+            variance,
+            *options,
+            _network(n),
+            data[start:stop].reshape(-1),
+            sigma[start:stop].reshape(-1),
+            valid[start:stop].reshape(-1),
+            count[start:stop].reshape(-1),
+        )
+
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(work, range(0, ny, height)))
+    _correct(sigma, valid, count, options, known_errors=errors is not None)
+    return Combined(data, count == 0, sigma, count, n)
+
+
+def _common_shape(sources):
+    """Shape of all sources, which must be one."""
+    if not sources:
+        raise FrameError("There is no frame to combine; give at least one.")
+    first = sources[0]
+    for other in sources[1:]:
+        if tuple(other.shape) != tuple(first.shape):
+            raise FrameError(
+                f"{first.name} has shape {tuple(first.shape)} and {other.name} has "
+                f"{tuple(other.shape)}: frames of different size cannot be combined."
+            )
+    return tuple(first.shape)
+
+
+def _clip_limits(clip, n, max_iterations):
+    """Limits and rounds of the clip, none of them where it is not possible."""
+    if clip is None:
+        return 0.0, 0.0, 0
+    low, high = (clip, clip) if np.ndim(clip) == 0 else clip
+    if not (low > 0 and high > 0):
+        raise ValueError(f"clip {clip!r} must be one or two positive numbers.")
+    if n < 3:
+        warnings.warn(
+            f"{n} frame(s) cannot be clipped: three are the least. Nothing was clipped.",
+            DataredWarning,
+            stacklevel=3,
+        )
+        return 0.0, 0.0, 0
+    return float(low), float(high), int(max_iterations)
+
+
+def _per_frame(values, n, name):
+    """One float64 for each frame, ones where nothing is given."""
+    if values is None:
+        return np.ones(n)
+    values = np.asarray(values, float)
+    if values.shape != (n,) or not np.all(np.isfinite(values)) or np.any(values < 0):
+        raise ValueError(f"{name} must be {n} finite numbers, none negative, one for each frame.")
+    return values
+
+
+def _scales(scale, sources):
+    """Factor of each frame as float32."""
+    if isinstance(scale, str):
+        if scale != "median":
+            raise ValueError(f"scale {scale!r} is not None, 'median' or one number for each frame.")
+        medians = np.array([np.nanmedian(s.rows(0, s.shape[0])) for s in sources])
+        if not np.all(medians > 0):
+            bad = sources[int(np.argmin(medians > 0))].name
+            raise FrameError(f"{bad} has no positive median: it cannot be scaled by it.")
+        scale = medians.mean() / medians
+    return _per_frame(scale, len(sources), "scale").astype(np.float32)
+
+
+def _variances(sources, errors, known, factor, start, stop):
+    """Variances of the scaled values, shape (n, pixels) or (n, 1), or empty for none."""
+    if errors is None:
+        return np.empty((0, 0), np.float32)
+    if known is not None:
+        return (known**2).astype(np.float32)[:, None]
+    rows = [source.error_rows(start, stop) for source in sources]
+    missing = [s.name for s, r in zip(sources, rows, strict=True) if r is None]
+    if missing:
+        raise ValueError(f"errors='input', but {missing[0]} has no uncertainty.")
+    return np.stack([(f * r.ravel()) ** 2 for f, r in zip(factor, rows, strict=True)])
+
+
+@functools.cache
+def _network(n):
+    """Pairs to compare, in order, that sort n values (Batcher's odd-even merge sort)."""
+    pairs = []
+    p = 1
+    while p < n:
+        k = p
+        while k >= 1:
+            for j in range(k % p, n - k, 2 * k):
+                for i in range(min(k, n - j - k)):
+                    if (i + j) // (2 * p) == (i + j + k) // (2 * p):
+                        pairs.append((i + j, i + j + k))
+            k //= 2
+        p *= 2
+    return np.array(pairs, np.int64).reshape(-1, 2)
+
+
+def _correct(sigma, valid, count, options, *, known_errors):
+    """Multiply the uncertainties by the factor of each number of values (in place)."""
+    *options, floor = options
+    method, _, _, iterations = options
+    if known_errors and method != _METHODS["median"] and iterations == 0:
+        return  # The propagated error of a plain mean is exact.
+    ratio = 0.0
+    if iterations > 0 or method == _METHODS["median"]:
+        ratio = _floor_ratio(sigma, count, valid, floor, options, known_errors=known_errors)
+    numbers = np.flatnonzero(np.bincount(valid.ravel()))
+    table = np.ones(numbers[-1] + 1, np.float32)
+    for number in numbers:
+        table[number] = _experiment(int(number), *options, ratio, known_errors)[0]
+    if len(numbers) == 1:
+        sigma *= table[-1]
+    else:
+        sigma *= table[valid]
+
+
+def _floor_ratio(sigma, count, valid, floor, options, *, known_errors):
+    """Floor of the scatter in units of the noise of the frames: a high one hardly clips."""
+    some = slice(None, None, max(1, sigma.shape[0] // 64))
+    observed = _median_scatter(sigma[some], count[some])
+    if floor <= 0 or observed == 0:
+        return 0.0
+    n = int(np.median(valid[some]))
+    # The scatter of what a clip left is smaller than the noise by what the experiment shows.
+    ratio = 0.0
+    for _ in range(6):
+        ratio = min(
+            round(floor / observed * _experiment(n, *options, ratio, known_errors)[1], 1), 5
+        )
+    return ratio
+
+
+def _median_scatter(sigma, count):
+    """Median standard deviation of the single values, from that of their combination."""
+    scatter = sigma * np.sqrt(count)
+    scatter = scatter[np.isfinite(scatter) & (scatter > 0)]
+    return float(np.median(scatter)) if scatter.size else 0.0
+
+
+@functools.lru_cache(maxsize=512)
+def _experiment(n, method, low, high, iterations, floor, known_errors):
+    """Combine n Gaussian values of noise 1: true over stated deviation, and median scatter."""
+    if n < 2:
+        return 1.0, 1.0
+    n = min(n, 48)  # What holds for 48 values holds for more.
+    pixels = 40_000
+    stack = np.random.default_rng(20).standard_normal((n, pixels), dtype=np.float32)
+    variance = np.ones((n, 1), np.float32) if known_errors else np.empty((0, 0), np.float32)
+    data, sigma = np.empty(pixels, np.float32), np.empty(pixels, np.float32)
+    valid, count = np.empty(pixels, np.int16), np.empty(pixels, np.int16)
+    limits = (method, low, high, iterations, np.float32(floor))
+    combine_pixels(stack, np.ones(n), variance, *limits, _network(n), data, sigma, valid, count)
+    factor = float(np.std(data, dtype=float) / np.nanmean(sigma, dtype=float))
+    return factor, _median_scatter(sigma, count)

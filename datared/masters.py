@@ -1,0 +1,180 @@
+"""The masters of a night: which there are, made and named, and which frame gets which."""
+
+import logging
+import math
+from pathlib import Path
+
+import numpy as np
+from astropy.nddata import CCDData
+from astropy.table import Table, vstack
+
+from . import pixels
+from .calibration import CalibratedRows, master_bias, master_dark, master_flat, robust_noise
+from .frames import inventory, read_product, select_lights, write_product
+from .matching import match_frames, plan_masters
+from .products import Manifest, Task, atomic_path, run_tasks
+
+__all__ = ["hot_name", "masters_night"]
+
+log = logging.getLogger("datared.masters")
+
+#: Light frames that are looked at for hot pixels when there are no darks.
+HOT_FRAMES = 25
+
+
+def masters_night(night, *, executor=None):
+    """Make all masters of a night into ``work/masters`` and the table ``work/matching.ecsv``.
+
+    Parameters
+    ----------
+    night : Night
+        The night.
+    executor : concurrent.futures.Executor, optional
+        Where to combine; see `datared.products.run_tasks`.
+
+    Returns
+    -------
+    astropy.table.Table
+        One row for each master: ``file`` (relative to ``work``), ``kind``, ``filter``, ``exptime``,
+        ``setup``, ``ncombine``, ``level``, ``noise``, ``n_flagged``, ``status``, ``reason``,
+        ``why``.
+
+    Raises
+    ------
+    ConfigError
+        With ``reduction.strict``, before anything is written, if a light frame lacks a correction.
+    """
+    table = inventory(night)
+    lights = select_lights(table, night)
+    options = night.reduction
+    wanted = {k: getattr(options, k) for k in ("use_bias", "use_dark", "use_flat")}
+    match_frames(lights, plan_masters(table, **wanted), strict=options.strict, **wanted)
+    manifest, lines = Manifest(night.work), []
+    for kinds in (("bias",), ("dark", "darkflat"), ("flat",)):
+        plans = [plan for plan in plan_masters(table, **wanted) if plan.kind in kinds]
+        tasks = [_task(night, plan) for plan in plans]
+        outcomes = run_tasks(tasks, manifest=manifest, executor=executor, label="masters")
+        for plan, outcome in zip(plans, outcomes, strict=True):
+            lines.append(_line(night, outcome, plan))
+            if outcome.status == "failed":
+                # What cannot be made is not there for the frames that would have used it.
+                table = table[~np.isin(table["file"], plan.files)]
+    plans = plan_masters(table, **wanted)
+    matching = match_frames(lights, plans, strict=options.strict, **wanted)
+    for text in sorted({remark for remark in matching["why"] if remark}):
+        log.warning("%d light frames: %s", int(np.sum(matching["why"] == text)), text)
+    for task, setup in _hot_tasks(night, lights, matching):
+        outcome = run_tasks([task], manifest=manifest, executor=executor, label="hot pixels")[0]
+        lines.append(_line(night, outcome, None, setup=setup))
+    flats = table[(table["kind"] == "flat") & (table["problem"] == "")]
+    matching = vstack([matching, match_frames(flats, plans, **wanted)])
+    with atomic_path(night.work / "matching.ecsv") as temporary:
+        matching.write(temporary, format="ascii.ecsv")
+    names = (
+        "file kind filter exptime setup ncombine level noise n_flagged status reason why".split()
+    )
+    kinds = ("U", "U", "U", float, "U", int, float, float, int, "U", "U", "U")
+    if not lines:
+        return Table(names=names, dtype=["U1" if kind == "U" else kind for kind in kinds])
+    columns = zip(*lines, strict=True)
+    return Table([np.array(c, k) for c, k in zip(columns, kinds, strict=True)], names=names)
+
+
+def _task(night, plan):
+    """Task that makes a planned master."""
+    folder = night.work / "masters"
+    darks = tuple(folder / f"{name}.fits" if name else None for name in plan.darks)
+    bias = folder / f"{plan.bias}.fits" if plan.bias else None
+    masters = {path for path in (bias, *darks) if path is not None}
+    return Task(
+        product=folder / f"{plan.name}.fits",
+        inputs=(*(Path(path) for path in plan.paths), *sorted(masters)),
+        parameters={
+            "kind": plan.kind,
+            "camera": night.camera,
+            "exptime": plan.exptime,
+            "bias": plan.bias,
+            "darks": plan.darks,
+            "scales": plan.scales,
+        },
+        function=_make_master,
+        args=(folder / f"{plan.name}.fits", plan, bias, darks, night.camera),
+    )
+
+
+def _make_master(product, plan, bias, darks, camera):
+    """Make and write one master (in any process)."""
+    bias = None if bias is None else read_product(bias)
+    if plan.kind == "bias":
+        master = master_bias(plan.paths, camera=camera)
+    elif plan.kind == "flat":
+        known = {path: read_product(path) for path in {p for p in darks if p is not None}}
+        own = [None if path is None else known[path] for path in darks]
+        master = master_flat(plan.paths, bias=bias, dark=own, dark_scale=plan.scales, camera=camera)
+    else:
+        master = master_dark(plan.paths, bias=bias, camera=camera, exptime=plan.exptime)
+    cards = {
+        "MASTER": product.name,
+        "SETUP": plan.setup,
+        "FILTER": plan.filter,
+        "EXPTIME": plan.exptime,
+    }
+    if plan.bias:
+        cards["BIASFILE"] = f"{plan.bias}.fits"
+    cards |= {f"INPUT{i + 1}": file[-68:] for i, file in enumerate(plan.files)}
+    write_product(master, product, header_cards=cards | {"KIND": plan.kind})
+    return _numbers(master)
+
+
+def _hot_tasks(night, lights, matching):
+    """For each set-up whose lights have no dark: the task of finding hot pixels, and the set-up."""
+    for setup in sorted(set(lights["setup"])):
+        own = (lights["setup"] == setup) & (matching["dark"] == "")
+        if np.count_nonzero(own) < 5:
+            continue
+        paths = np.array(lights["path"])[own]
+        step = np.unique(np.linspace(0, len(paths) - 1, min(HOT_FRAMES, len(paths))).astype(int))
+        product = night.work / "masters" / f"{hot_name(setup)}.fits"
+        chosen = tuple(Path(path) for path in paths[step])
+        parameters = {"kind": "hot", "camera": night.camera}
+        args = (product, chosen, night.camera, str(setup))
+        yield Task(product, chosen, parameters, _make_hot, args), str(setup)
+
+
+def hot_name(setup):
+    """Name of the hot-pixel map of a set-up."""
+    return "hot_" + str(setup).replace(" ", "-")
+
+
+def _make_hot(product, paths, camera, setup):
+    """Find and write the hot pixels of light frames."""
+    frames = [CalibratedRows(path, camera=camera).image() for path in paths]
+    hot = pixels.hot_map_from_lights(frames)
+    flags = pixels.HOT * hot.astype(np.uint16)
+    ccd = CCDData(np.median(frames, axis=0), unit="adu", flags=flags, mask=hot)
+    ccd.meta |= {"KIND": "hot", "NCOMBINE": len(frames), "SETUP": setup, "NHOT": int(hot.sum())}
+    write_product(ccd, product)
+    return _numbers(ccd)
+
+
+def _numbers(master):
+    """Give what the table of masters says about one."""
+    return {
+        "ncombine": master.meta["NCOMBINE"],
+        "level": master.meta.get("FLATLVL", float(np.nanmedian(master.data))),
+        "noise": robust_noise(master.data),
+        "n_flagged": int(np.count_nonzero(master.flags)),
+    }
+
+
+def _line(night, outcome, plan, *, setup=""):
+    """Row of the table of masters."""
+    file = outcome.product.relative_to(night.work).as_posix()
+    result = {"ncombine": 0, "level": math.nan, "noise": math.nan, "n_flagged": 0}
+    result |= outcome.result
+    if plan is None:
+        what = ("hot", "", math.nan, setup)
+    else:
+        what = (plan.kind, plan.filter, plan.exptime, plan.setup)
+    why = "" if plan is None else plan.why
+    return (file, *what, *result.values(), outcome.status, outcome.reason, why)

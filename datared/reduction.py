@@ -1,0 +1,390 @@
+"""Calibrate light frames: overscan, bias, dark and flat, with flags and, if asked for, errors."""
+
+import logging
+import math
+import warnings
+from pathlib import Path
+
+import numpy as np
+from astropy.nddata import StdDevUncertainty
+from astropy.table import Table
+from astropy.time import Time
+from scipy import ndimage
+
+from . import pixels
+from .calibration import LOW_FLAT_LIMIT, master_bias, master_dark, master_flat, master_name
+from .errors import ConfigError, DataredWarning, FrameError
+from .frames import (
+    inventory,
+    product_name,
+    read_frame,
+    read_product,
+    select_lights,
+    write_product,
+)
+from .masters import hot_name
+from .matching import choose_dark
+from .overscan import find_regions, trim_frame
+from .products import Manifest, Task, run_tasks
+
+__all__ = [
+    "choose_dark",
+    "master_bias",
+    "master_dark",
+    "master_flat",
+    "reduce_frame",
+    "reduce_night",
+]
+
+log = logging.getLogger("datared.reduction")
+
+#: Scaling a dark that contains the bias is reported above this many ADU left over.
+BIAS_RESIDUE = 0.5
+
+
+def reduce_frame(
+    ccd,
+    *,
+    bias=None,
+    dark=None,
+    dark_scale=1.0,
+    flat=None,
+    camera=None,
+    bad_pixels=None,
+    uncertainty=False,
+    name="frame",
+):
+    r"""Calibrate one raw frame.
+
+    .. math:: S' = \frac{S - B - s D}{F}, \qquad
+              \sigma^2 = \frac{\max(S - B, 0)}{g} + \frac{R^2}{g^2}
+              + \sigma_B^2 + s^2 \sigma_D^2
+
+    and :math:`\sigma'^2 = \sigma^2 / F^2 + S'^2 \sigma_F^2 / F^2`. D is the dark without bias, F
+    the flat with median 1, s the ratio of exposure times. Overscan and borders go first. What is
+    missing is left out.
+
+    Parameters
+    ----------
+    ccd : astropy.nddata.CCDData
+        Raw frame as `datared.frames.read_frame` gives it: float32, ADU, flags. It is not changed.
+    bias, dark, flat : astropy.nddata.CCDData, optional
+        Masters, of the shape of the trimmed frame.
+    dark_scale : float
+        s, the exposure time of the frame over that of the dark.
+    camera : Camera, optional
+        Overscan and trim sections; gain (e-/ADU) and read noise (e-) for the errors.
+    bad_pixels : array-like of uint16, optional
+        Further flags, of the shape of the trimmed frame.
+    uncertainty : bool
+        Also give the standard deviation of each pixel. It needs gain and read noise.
+    name : str
+        What to call the frame in messages.
+
+    Returns
+    -------
+    astropy.nddata.CCDData
+        float32, ADU. Flags of frame and masters are joined, SATURATED with its neighbours; pixels
+        where the flat is 0.05 or less are NaN. Cards OVERSCOR, BIASCOR, DARKCOR, DARKSCAL, FLATCOR.
+
+    Raises
+    ------
+    FrameError
+        If the frame was calibrated already, or a master has another shape.
+
+    Warns
+    -----
+    DataredWarning
+        If a dark that contains the bias is scaled, with what that leaves in the frame; if errors
+        are wanted but gain or read noise are not known.
+
+    Examples
+    --------
+    >>> from astropy.nddata import CCDData
+    >>> raw = CCDData(np.full((4, 4), 700, np.float32), unit="adu")
+    >>> bias = CCDData(np.full((4, 4), 500, np.float32), unit="adu", meta={"KIND": "bias"})
+    >>> float(reduce_frame(raw, bias=bias).data[0, 0])
+    200.0
+    """
+    for card in ("BIASCOR", "DARKCOR", "FLATCOR"):
+        if ccd.meta.get(card):
+            raise FrameError(f"{name} was calibrated already ({card} = T); start from the raw one.")
+    result = _flagged(ccd)
+    result = trim_frame(result, regions=find_regions(ccd.meta, ccd.shape, camera=camera))
+    shape = result.shape
+    for master in (bias, dark, flat):
+        _check_shape(master, shape, name)
+    if dark is not None:
+        _check_bias_in_dark(dark, dark_scale, bias, name)
+    data, flags = np.array(result.data, np.float32), result.flags
+    if bias is not None:
+        data -= bias.data
+        flags |= _flags(bias)
+    variance = _variance(data, camera, bias, name) if uncertainty else None
+    if dark is not None:
+        data -= np.float32(dark_scale) * dark.data
+        flags |= _flags(dark)
+        variance = _plus(variance, dark, dark_scale)
+    if flat is not None:
+        sensitivity = np.asarray(flat.data, np.float32)
+        with np.errstate(invalid="ignore"):
+            low = ~(sensitivity > LOW_FLAT_LIMIT)
+        sensitivity = np.where(low, np.float32(np.nan), sensitivity)
+        data /= sensitivity
+        flags |= _flags(flat) | (pixels.LOW_FLAT * low.astype(np.uint16))
+        if variance is not None:
+            variance = _plus(variance / sensitivity**2, flat, data / sensitivity)
+    if bad_pixels is not None:
+        flags |= np.asarray(bad_pixels, np.uint16)
+    flags |= pixels.NONFINITE * (~np.isfinite(data)).astype(np.uint16)
+    result.data, result.flags, result.mask = data, flags, flags != 0
+    if variance is not None:
+        result.uncertainty = StdDevUncertainty(np.sqrt(variance).astype(np.float32))
+    result.meta["BIASCOR"] = bias is not None
+    result.meta["DARKCOR"] = dark is not None
+    result.meta["DARKSCAL"] = float(dark_scale) if dark is not None else 0.0
+    result.meta["FLATCOR"] = flat is not None
+    return result
+
+
+def reduce_night(night, *, executor=None):
+    """Calibrate the light frames of a night into ``work/reduced``.
+
+    The masters are those that `datared.masters.masters_night` named in ``work/matching.ecsv``.
+
+    Parameters
+    ----------
+    night : Night
+        The night.
+    executor : concurrent.futures.Executor, optional
+        Where to work; see `datared.products.run_tasks`.
+
+    Returns
+    -------
+    astropy.table.Table
+        One row for each selected light frame: ``file``, ``product`` (relative to ``work``),
+        ``filter``, ``exptime``, ``bias``, ``dark``, ``dark_match``, ``dark_scale``, ``flat``,
+        ``level`` and ``noise`` (ADU), ``n_saturated``, ``n_flagged``, ``status``, ``reason``,
+        ``why`` (remarks on what was missing).
+
+    Raises
+    ------
+    ConfigError
+        If the masters were not made before.
+    """
+    path = night.work / "matching.ecsv"
+    if not path.is_file():
+        raise ConfigError(
+            f"there is no {path}: make the masters first (datared run --upto masters)"
+        )
+    matching = {
+        str(row["file"]): dict(zip(row.colnames, row, strict=True))
+        for row in Table.read(path, format="ascii.ecsv").filled("")
+    }
+    lights = select_lights(inventory(night), night)
+    unknown = [str(file) for file in lights["file"] if str(file) not in matching]
+    if unknown:
+        raise ConfigError(f"{unknown[0]} is not in {path.name}: make the masters again")
+    rows = [dict(zip(lights.colnames, map(_plain, light), strict=True)) for light in lights]
+    tasks = [_task(night, row, matching[row["file"]]) for row in rows]
+    outcomes = run_tasks(tasks, manifest=Manifest(night.work), executor=executor, label="reduced")
+    lines = []
+    for row, outcome in zip(rows, outcomes, strict=True):
+        match, numbers = matching[row["file"]], outcome.result
+        lines.append(
+            {
+                "file": row["file"],
+                "product": outcome.product.relative_to(night.work).as_posix(),
+                **{key: row[key] for key in ("filter", "exptime")},
+                **{key: _plain(match[key]) for key in _CHOICES},
+                **{key: _number(numbers.get(key)) for key in ("level", "noise")},
+                **{key: int(numbers.get(key, 0)) for key in ("n_saturated", "n_flagged")},
+                "status": outcome.status,
+                "reason": outcome.reason,
+                "why": str(match["why"]),
+            }
+        )
+    if not lines:
+        return Table(names=_COLUMNS, dtype=["U1"] * len(_COLUMNS))
+    return Table(lines)
+
+
+_CHOICES = ("bias", "dark", "dark_match", "dark_scale", "flat")
+_COLUMNS = (
+    *("file", "product", "filter", "exptime", *_CHOICES, "level", "noise"),
+    *("n_saturated", "n_flagged", "status", "reason", "why"),
+)
+
+
+def _task(night, row, match):
+    """Task that calibrates one light."""
+    folder = night.work / "masters"
+    names = {kind: str(match[kind]) for kind in ("bias", "dark", "flat")}
+    masters = {kind: folder / f"{name}.fits" for kind, name in names.items() if name}
+    if "dark" not in masters:
+        hot = folder / f"{hot_name(row['setup'])}.fits"
+        if hot.is_file():
+            masters["hot"] = hot
+    product = night.work / "reduced" / f"{product_name(row['file'])}.fits"
+    options = {
+        "dark_scale": float(match["dark_scale"]),
+        "uncertainty": night.reduction.uncertainty,
+    }
+    return Task(
+        product=product,
+        inputs=(Path(row["path"]), *masters.values()),
+        # Where the night lies does not matter, what is in the row does.
+        parameters={
+            "row": {key: value for key, value in row.items() if key != "path"},
+            "masters": names,
+            "camera": night.camera,
+            **options,
+        },
+        function=_reduce,
+        args=(product, row, masters, night.camera, options),
+    )
+
+
+def _reduce(product, row, masters, camera, options):
+    """Read, calibrate and write one light (in any process)."""
+    loaded = {kind: read_product(path) for kind, path in masters.items()}
+    hot = loaded.pop("hot", None)
+    raw = read_frame(row["path"], camera=camera)
+    ccd = reduce_frame(
+        raw,
+        **loaded,
+        camera=camera,
+        bad_pixels=None if hot is None else hot.flags,
+        name=row["file"],
+        **options,
+    )
+    cards = _cards(row, raw.meta, camera)
+    for kind, path in masters.items():
+        cards[{"hot": "HOTFILE"}.get(kind, f"{kind.upper()}FILE")] = path.name
+    write_product(ccd, product, header_cards=cards)
+    good = ccd.data[~ccd.mask]
+    level = float(np.median(good)) if good.size else math.nan
+    return {
+        "level": level,
+        "noise": float(1.4826 * np.median(np.abs(good - level))) if good.size else math.nan,
+        "n_saturated": int(np.count_nonzero(ccd.flags & pixels.SATURATED)),
+        "n_flagged": int(np.count_nonzero(ccd.flags)),
+    }
+
+
+def _cards(row, header, camera):
+    """Our own cards, so that no later step has to know the words of a camera program again."""
+    gain, egain = camera.gain, header.get("EGAIN")
+    if gain is None and isinstance(egain, int | float) and egain > 0:
+        gain = float(egain)
+    saturation = camera.saturation
+    if saturation is None and isinstance(header.get("SATURATE"), int | float):
+        saturation = float(header["SATURATE"])
+    middle = row["jd_utc_mid"]
+    date = Time(middle, format="jd", scale="utc").isot if math.isfinite(middle) else None
+    cards = {
+        "KIND": (row["kind"], "kind of frame"),
+        "RAWFILE": (row["file"][-60:], "raw frame"),
+        "OBJECT": (row["object"], "object"),
+        "FILTER": (row["filter"], "filter"),
+        "EXPTIME": (row["exptime"], "s"),
+        "DATE-MID": (date, "UTC of mid-exposure"),
+        "JD_UTC_M": (middle, "Julian date (UTC) of mid-exposure"),
+        "RA_DEG": (row["ra"], "deg, pointing"),
+        "DEC_DEG": (row["dec"], "deg, pointing"),
+        "SETUP": (row["setup"], "set-up"),
+        "PIERSIDE": (row["pier_side"] or None, "side of the pier"),
+        "AIRMASS": (row["airmass"], "of the header"),
+        "GAIN_E": (gain, "e-/ADU"),
+        "RON_E": (camera.read_noise, "e-"),
+        "SATURATE": (saturation, "ADU in the raw frame"),
+    }
+    # A card is there only where its value is known.
+    return {key: card for key, card in cards.items() if card[0] is not None and card[0] == card[0]}
+
+
+def _flagged(ccd):
+    """Copy of a raw frame with flags; saturated pixels take their neighbours along."""
+    result = ccd.copy()
+    if ccd.flags is not None:
+        flags = np.array(ccd.flags, np.uint16)
+    else:
+        flags = pixels.NONFINITE * (~np.isfinite(ccd.data)).astype(np.uint16)
+        if ccd.mask is not None:
+            flags |= pixels.DEAD * (np.asarray(ccd.mask, bool) & (flags == 0)).astype(np.uint16)
+    saturated = (flags & pixels.SATURATED) != 0
+    if saturated.any():
+        grown = ndimage.binary_dilation(saturated, np.ones((3, 3), bool))
+        flags[grown] |= np.uint16(pixels.SATURATED)
+    result.flags = flags
+    return result
+
+
+def _flags(master):
+    """Give the flags of a master; a mask without flags counts as dead."""
+    if master.flags is not None:
+        return np.asarray(master.flags, np.uint16)
+    if master.mask is None:
+        return np.uint16(0)
+    return pixels.DEAD * np.asarray(master.mask, bool).astype(np.uint16)
+
+
+def _check_shape(master, shape, name):
+    """Refuse a master of another shape, also one that numpy would stretch."""
+    if master is None or master.shape == shape:
+        return
+    raise FrameError(
+        f"{name} has shape {shape} and the master {master_name(master)} has {master.shape}: they "
+        "are of different set-ups."
+    )
+
+
+def _check_bias_in_dark(dark, scale, bias, name):
+    """Warn of what is left when bias and dark are scaled together, refuse a bias taken twice."""
+    contains = dark.meta.get("BIASCOR") is False
+    if contains and bias is not None:
+        raise FrameError(
+            f"{name}: the dark contains the bias (BIASCOR = F), which would be subtracted twice; "
+            "make the master dark with the master bias."
+        )
+    residue = (1 - scale) * float(np.nanmedian(dark.data))
+    if (contains or (bias is None and "BIASCOR" not in dark.meta)) and abs(residue) > BIAS_RESIDUE:
+        warnings.warn(
+            f"{name}: the dark contains the bias and is scaled by {scale:g}: about {residue:.0f} "
+            "ADU of the bias stay in the frame. Take bias frames, or darks of the same exposure.",
+            DataredWarning,
+            stacklevel=3,
+        )
+
+
+def _variance(data, camera, bias, name):
+    """Variance (ADU^2) of a frame after bias subtraction, or None with a warning."""
+    gain, noise = getattr(camera, "gain", None), getattr(camera, "read_noise", None)
+    if gain is None or noise is None:
+        warnings.warn(
+            f"{name}: no uncertainty, because camera.gain or camera.read_noise is not known.",
+            DataredWarning,
+            stacklevel=3,
+        )
+        return None
+    variance = np.maximum(data, 0) / np.float32(gain) + np.float32((noise / gain) ** 2)
+    return _plus(variance, bias, 1.0)
+
+
+def _plus(variance, master, factor):
+    """Variance with that of a master times a factor."""
+    if variance is None or master is None or master.uncertainty is None:
+        return variance
+    sigma = master.uncertainty.represent_as(StdDevUncertainty).array
+    # A single dark or flat has no scatter to tell its error from.
+    return variance + (np.float32(1) * factor * np.nan_to_num(sigma)) ** 2
+
+
+def _plain(value):
+    """Python's own type of a table's cell."""
+    return value.item() if hasattr(value, "item") else value
+
+
+def _number(value):
+    """Float, NaN for None."""
+    return math.nan if value is None else float(value)

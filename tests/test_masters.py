@@ -1,0 +1,391 @@
+"""Masters from calibration frames of a sensor whose bias, dark rate and flat are known."""
+
+import warnings
+
+import numpy as np
+import pytest
+from astropy.io import fits
+from astropy.nddata import CCDData
+
+from datared import masters, pixels
+from datared.calibration import master_bias, master_dark, master_flat
+from datared.errors import ConfigError, FrameError
+from datared.frames import inventory, read_product
+from datared.matching import choose_dark, match_frames, plan_masters
+from datared.night import load_night
+from datared.options import Camera
+from datared.render import star_image
+
+SHAPE = (64, 80)
+GAIN, READ_NOISE, OFFSET = 1.5, 6.0, 500.0
+Y, X = np.mgrid[: SHAPE[0], : SHAPE[1]]
+BIAS = OFFSET + 3.0 * np.sin(X / 9.0)
+RATE = np.where((X == 20) & (Y == 30), 10.0, 0.2)  # ADU/s, one hot pixel
+FLAT = 1.1 - 0.3 * ((X - 40) ** 2 + (Y - 32) ** 2) / 2000.0
+FLAT[50, 60] = 0.2 * FLAT[50, 60]  # one dead pixel
+FLAT /= np.median(FLAT)
+
+
+def expose(light, exptime, rng):
+    """Raw frame of a light level in ADU (array or number) and an exposure time."""
+    electrons = np.broadcast_to((light * FLAT + RATE * exptime) * GAIN, SHAPE)
+    counts = (rng.poisson(electrons) + rng.normal(0, READ_NOISE, SHAPE)) / GAIN + BIAS
+    return np.clip(np.rint(counts), 0, 65535).astype(np.uint16)
+
+
+def write(folder, name, data, kind, exptime, *, filter="", **cards):
+    """Write a raw frame in the words of NINA."""
+    header = fits.Header()
+    header["IMAGETYP"], header["EXPTIME"], header["GAIN"] = kind, exptime, 30
+    header["DATE-OBS"] = "2024-01-01T20:00:00"
+    if filter:
+        header["FILTER"] = filter
+    header.update(cards)
+    folder.mkdir(parents=True, exist_ok=True)
+    fits.writeto(folder / f"{name}.fits", data, header)
+    return folder / f"{name}.fits"
+
+
+def series(folder, kind, n, exptime, *, light=0.0, filter="", seed=1, **cards):
+    """Write n frames of one kind; the paths."""
+    rng = np.random.default_rng(seed)
+    name = f"{kind.lower()}{exptime:g}{filter}"
+    return [
+        write(
+            folder,
+            f"{name}_{i}",
+            expose(light, exptime, rng),
+            kind,
+            exptime,
+            filter=filter,
+            **cards,
+        )
+        for i in range(n)
+    ]
+
+
+def make_night(folder, text=""):
+    """Night over folder/raw."""
+    (folder / "night.toml").write_text(
+        f'raw = "raw"\nwork = "work"\n[camera]\ngain = {GAIN}\nread_noise = {READ_NOISE}\n{text}'
+    )
+    return load_night(folder)
+
+
+@pytest.fixture
+def bias(tmp_path):
+    """Master of nine bias frames."""
+    return master_bias(series(tmp_path / "b", "BIAS", 9, 0.0))
+
+
+def test_master_bias_is_median(tmp_path):
+    """The master is numpy's median, exactly."""
+    paths = series(tmp_path, "BIAS", 7, 0.0)
+    master = master_bias(paths)
+    stack = [fits.getdata(path).astype(np.float32) for path in paths]
+    np.testing.assert_array_equal(master.data, np.median(stack, axis=0))
+    assert master.meta["NCOMBINE"] == 7 and master.meta["KIND"] == "bias"
+
+
+@pytest.mark.parametrize("n", [9, 21])
+def test_bias_noise_law(tmp_path, n):
+    """Noise of the master and of a frame are those of the sensor (F22), and stated so."""
+    master = master_bias(series(tmp_path, "BIAS", n, 0.0))
+    sigma = np.hypot(READ_NOISE / GAIN, 12**-0.5)
+    measured = (master.data - BIAS).std(dtype=float)
+    # 5120 pixels tell a deviation to 1 %; the factor of a median of 9 is 2 % below 1.253.
+    assert 0.95 < measured / (1.2533 * sigma / np.sqrt(n)) < 1.05
+    assert 0.95 < master.uncertainty.array.mean() / measured < 1.05
+    assert master.meta["READNOIS"] == pytest.approx(sigma, rel=0.06)
+
+
+def test_e15_single_bias_is_returned(tmp_path):
+    """One frame is its own master."""
+    paths = series(tmp_path, "BIAS", 1, 0.0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        master = master_bias(paths)
+    np.testing.assert_array_equal(master.data, fits.getdata(paths[0]))
+    assert master.meta["NCOMBINE"] == 1
+    with pytest.raises(FrameError, match="no frame"):
+        master_bias([])
+
+
+def test_master_dark_rate_and_hot_pixel(tmp_path, bias):
+    """Darks of 30 and 60 s have one rate (000-01), and the hot pixel is flagged."""
+    rates = []
+    for exptime in (30.0, 60.0):
+        dark = master_dark(series(tmp_path, "DARK", 9, exptime), bias=bias)
+        assert dark.meta["EXPTIME"] == exptime and dark.meta["BIASCOR"] is True
+        assert dark.flags[30, 20] & pixels.HOT
+        assert np.count_nonzero(dark.flags) == 1
+        rates.append(dark.data / exptime)
+        error = np.hypot(dark.uncertainty.array.mean(), bias.uncertainty.array.mean())
+        # The mean of 5120 pixels is 70 times better than one; 4 sigma, bias in common.
+        assert abs(np.mean(dark.data - RATE * exptime)) < 4 * error / 70 + 0.05
+    assert abs(np.mean(rates[0] - rates[1])) < 0.02
+
+
+def test_cosmic_in_10_darks_e18(tmp_path, bias):
+    """A hit in one of ten darks does not show."""
+    paths = series(tmp_path, "DARK", 10, 60.0)
+    data, header = fits.getdata(paths[3], header=True)
+    data[5, 6] = 60_000
+    fits.writeto(paths[3], data, header, overwrite=True)
+    dark = master_dark(paths, bias=bias)
+    assert abs(dark.data[5, 6] - 12) < 5 * dark.uncertainty.array.mean()
+
+
+def test_flat_median_is_one(tmp_path, bias):
+    """Median 1 to 1e-6, true to its noise, with level, number and flags."""
+    flat = master_flat(series(tmp_path, "FLAT", 7, 2.0, light=20_000.0, filter="r"), bias=bias)
+    assert abs(np.median(flat.data) - 1) < 1e-6
+    assert flat.meta["FLATLVL"] == pytest.approx(20_000, rel=0.01)
+    assert flat.meta["NCOMBINE"] == 7
+    pull = (flat.data - FLAT) / flat.uncertainty.array
+    assert 0.9 < 1.4826 * np.median(abs(pull)) < 1.15  # t distribution of six degrees of freedom
+    assert np.argwhere(flat.flags & pixels.DEAD).tolist() == [[50, 60]]
+
+
+def test_sky_flats_reject_stars(tmp_path, bias):
+    """Seven twilight flats with falling level and dithered stars: residual below 0.3 %."""
+    rng = np.random.default_rng(5)
+    x, y = rng.uniform(5, 75, 8), rng.uniform(5, 59, 8)
+    paths = []
+    for i, level in enumerate(np.linspace(38_000, 14_000, 7)):
+        dx, dy = rng.uniform(-15, 15, 2)
+        stars = star_image(SHAPE, x + dx, y + dy, np.full(8, 40_000.0), fwhm=2.5)
+        data = expose(level + stars, 3.0, rng)
+        paths.append(write(tmp_path, f"sky{i}", data, "FLAT", 3.0, filter="g"))
+    flat = master_flat(paths, bias=bias)
+    error = (flat.data / FLAT - 1)[(Y != 50) | (X != 60)]
+    # The shot noise of the master is 0.3 %: the residue of stars is the excess of its tail and
+    # its mean, not its scatter.
+    assert abs(error.mean()) < 0.0005
+    assert np.abs(error).max() < 0.003 + 5 * flat.uncertainty.array.mean()
+    smooth = error[: 64 * 79].reshape(-1, 16).mean(axis=1)
+    assert np.abs(smooth).max() < 0.003 + 4 * flat.uncertainty.array.mean() / 4
+
+
+def test_e17_saturated_flat_rejected_and_faint_one(tmp_path, bias, caplog):
+    """Saturated and empty flats stay out, with the reason; alone they are an error."""
+    good = series(tmp_path, "FLAT", 5, 2.0, light=20_000.0, filter="r")
+    bad = [
+        write(tmp_path, "sat", np.full(SHAPE, 65535, np.uint16), "FLAT", 9.0, filter="r"),
+        write(tmp_path, "empty", expose(0, 0.1, np.random.default_rng(1)), "FLAT", 0.1, filter="r"),
+    ]
+    flat = master_flat(good + bad, bias=bias)
+    assert flat.meta["NCOMBINE"] == 5 and flat.meta["NREJECT"] == 2
+    assert "sat.fits: saturated" in flat.meta["REJECT1"]
+    assert "empty.fits: too faint" in flat.meta["REJECT2"]
+    assert "rejected" in caplog.text
+    with pytest.raises(FrameError, match="saturated"):
+        master_flat(bad, bias=bias)
+
+
+def test_e16_flat_with_zero_and_nan(tmp_path):
+    """NaN in one flat costs one value; zeros in all are flagged; the median stays finite."""
+    flats = [np.full(SHAPE, level, np.float32) for level in (9000, 10_000, 12_000, 14_000)]
+    for data in flats:
+        data[3, 4] = 0
+        data[5, 6] = np.nan
+    flats[0][10:20] = np.nan
+    paths = [write(tmp_path, f"f{i}", data, "FLAT", 1.0) for i, data in enumerate(flats)]
+    flat = master_flat(paths)
+    assert abs(np.nanmedian(flat.data) - 1) < 1e-6
+    assert flat.flags[3, 4] & pixels.LOW_FLAT and flat.flags[5, 6] & pixels.NONFINITE
+    assert np.count_nonzero(flat.flags) == 2
+
+
+def test_e06_flats_of_two_exposure_times(tmp_path, bias):
+    """Each flat gets its own dark and factor."""
+    series(tmp_path / "raw", "BIAS", 5, 0.0)
+    series(tmp_path / "raw", "DARK", 5, 60.0)
+    series(tmp_path / "raw", "FLAT", 3, 2.0, light=9000.0, filter="r")
+    series(tmp_path / "raw", "FLAT", 3, 60.0, light=20_000.0, filter="r")
+    plan = next(p for p in plan_masters(inventory(make_night(tmp_path))) if p.kind == "flat")
+    assert sorted(set(plan.scales)) == [pytest.approx(2 / 60), 1.0]
+    table = masters.masters_night(make_night(tmp_path))
+    assert set(table["status"]) == {"made"}
+    flat = read_product(tmp_path / "work/masters/flat_r.fits")
+    # A hot pixel of 600 ADU in 60 s is gone to its noise.
+    assert abs(flat.data[30, 20] / FLAT[30, 20] - 1) < 0.03
+
+
+def test_darkflat(tmp_path):
+    """Dark-flats of the same exposure are used: master = median((F - DF) / median) (F3)."""
+    raw = tmp_path / "raw"
+    darks = series(raw, "DARKFLAT", 5, 4.0)
+    flats = series(raw, "FLAT", 3, 4.0, light=20_000.0, filter="r")
+    series(raw, "DARK", 3, 60.0)
+    night = make_night(tmp_path)
+    masters.masters_night(night)
+    plan = next(p for p in plan_masters(inventory(night)) if p.kind == "flat")
+    assert set(plan.darks) == {"darkflat_4s"} and set(plan.scales) == {1.0}
+    dark = np.median([fits.getdata(p).astype(float) for p in darks], axis=0)
+    stack = np.array([fits.getdata(p).astype(float) - dark for p in flats])
+    stack /= np.median(stack, axis=(1, 2), keepdims=True)
+    expected = np.median(stack, axis=0)
+    flat = read_product(night.work / "masters/flat_r.fits")
+    ratio = flat.data / expected * np.median(expected)
+    # Of three values one is rarely 3 sigma from the middle one, in some 2 % of the pixels; they
+    # move the median that it was divided by, by less than its noise of 0.006 / sqrt(5120).
+    assert abs(np.median(ratio) - 1) < 3e-4
+    assert np.isclose(ratio, np.median(ratio), rtol=1e-5).mean() > 0.95
+
+
+def test_dark_per_exposure(tmp_path):
+    """Darks of 30, 45 and 192 s (one says 29.999) are three masters."""
+    raw = tmp_path / "raw"
+    for exptime in (30.0, 45.0, 192.0):
+        series(raw, "DARK", 3, exptime)
+    write(raw, "odd", expose(0, 30, np.random.default_rng(1)), "DARK", 29.999)
+    series(raw, "BIAS", 3, 0.0)
+    table = masters.masters_night(make_night(tmp_path))
+    made = {row["file"]: row["ncombine"] for row in table if row["kind"] == "dark"}
+    assert made == {
+        "masters/dark_30s.fits": 4, "masters/dark_45s.fits": 3, "masters/dark_192s.fits": 3,
+    }  # fmt: skip
+    assert read_product(tmp_path / "work/masters/dark_192s.fits").meta["EXPTIME"] == 192
+
+
+def test_e08_e09_mixed_setups(tmp_path):
+    """Two sizes and two gain settings make masters of their own, and are never mixed."""
+    raw = tmp_path / "raw"
+    series(raw / "a", "BIAS", 3, 0.0)
+    for i in range(3):
+        write(raw / "b", f"small{i}", np.full((20, 30), 400, np.uint16), "BIAS", 0.0)
+        write(raw / "c", f"gain{i}", np.full(SHAPE, 300, np.uint16), "BIAS", 0.0, GAIN=60)
+    write(raw / "d", "light", np.full((20, 30), 900, np.uint16), "LIGHT", 10.0, filter="r")
+    night = make_night(tmp_path)
+    table = masters.masters_night(night)
+    assert len(table) == 3 and set(table["ncombine"]) == {3}
+    match = match_frames(inventory(night)[-1:], plan_masters(inventory(night)))
+    assert read_product(night.work / f"masters/{match['bias'][0]}.fits").shape == (20, 30)
+    with pytest.raises(FrameError, match=r"small0.fits.*\(20, 30\).*bias.*\(1, 30\)"):
+        # numpy would take the one row off every row.
+        one_row = master_bias([CCDData(np.zeros((1, 30), np.float32), unit="adu")])
+        master_dark([raw / "b/small0.fits"], bias=one_row, exptime=1.0)
+    with pytest.raises(FrameError, match=r"small0.fits.*\(20, 30\)"):
+        master_bias([raw / "a/bias0_0.fits", raw / "b/small0.fits"])
+
+
+@pytest.mark.parametrize(
+    ("exptime", "darks", "expected"),
+    [
+        (30, [30, 60], (0, 1.0, "exact")),
+        (29.999, [60, 30], (1, 1.0, "exact")),
+        (96, [30, 192], (1, 0.5, "scaled")),
+        (20, [30, 60, 120], (2, 20 / 120, "scaled")),
+        (1, [30, 600], (0, 1 / 30, "scaled")),
+        (300, [30, 60], (1, 5.0, "scaled")),
+        (10, [], (None, 0.0, "none")),
+        (float("nan"), [10], (None, 0.0, "none")),
+        (0.0, [0.0, 10], (0, 1.0, "exact")),
+    ],
+)
+def test_choose_dark(exptime, darks, expected):
+    """Exact, else the longest within the limits, else the nearest to them, else none."""
+    which, scale, match = choose_dark(exptime, darks)
+    assert (which, match) == (expected[0], expected[2])
+    assert scale == pytest.approx(expected[1])
+
+
+def test_choose_dark_with_bias_only_by_permission():
+    """A dark with bias is scaled only when that is asked for; an exact one is always right."""
+    assert choose_dark(96, [192], bias_free=False)[2] == "none"
+    assert choose_dark(96, [192], bias_free=False, allow_bias=True) == (0, 0.5, "scaled")
+    assert choose_dark(192, [192], bias_free=False) == (0, 1.0, "exact")
+
+
+def test_skip_bias_e11(tmp_path, caplog):
+    """A night without bias: darks keep it (BIASCOR = F), and are not scaled."""
+    raw = tmp_path / "raw"
+    series(raw, "DARK", 3, 60.0)
+    series(raw, "LIGHT", 1, 60.0, light=100.0, filter="r")
+    series(raw, "LIGHT", 1, 30.0, light=100.0, filter="r")
+    night = make_night(tmp_path)
+    table = masters.masters_night(night)
+    assert list(table["kind"]) == ["dark"]
+    dark = read_product(night.work / "masters/dark_60s.fits")
+    assert dark.meta["BIASCOR"] is False and np.median(dark.data) > 400
+    lights = inventory(night)[inventory(night)["kind"] == "light"]
+    match = match_frames(lights, plan_masters(inventory(night)))
+    assert sorted(match["dark_match"]) == ["exact", "none"]
+    assert "without bias" in " ".join(match["why"]) and "no bias" in caplog.text
+
+
+def test_missing_flat_strict_e14(tmp_path):
+    """Strict stops before any file is written, and names frame and filter."""
+    raw = tmp_path / "raw"
+    series(raw, "BIAS", 3, 0.0)
+    series(raw, "DARK", 3, 10.0)
+    series(raw, "FLAT", 3, 2.0, light=20_000.0, filter="r")
+    series(raw, "LIGHT", 2, 10.0, light=500.0, filter="g")
+    night = make_night(tmp_path, "[reduction]\nstrict = true\n")
+    with pytest.raises(ConfigError, match="no flat in filter 'g'"):
+        masters.masters_night(night)
+    assert not night.work.exists()
+
+
+def test_e04_filters_by_exact_name(tmp_path):
+    """R and r stay apart, blanks around do not count."""
+    raw = tmp_path / "raw"
+    series(raw / "1", "FLAT", 3, 2.0, light=20_000.0, filter="r")
+    series(raw / "2", "FLAT", 3, 2.0, light=20_000.0, filter="R", seed=2)
+    series(raw / "3", "FLAT", 1, 2.0, light=20_000.0, filter=" r ", seed=3)
+    table = masters.masters_night(make_night(tmp_path))
+    assert dict(zip(table["filter"], table["ncombine"], strict=True)) == {"r": 4, "R": 3}
+    assert len({name.lower() for name in table["file"]}) == 2
+
+
+def test_e10_temperature_is_remarked(tmp_path):
+    """A dark taken 5 degrees colder is used, with a remark."""
+    raw = tmp_path / "raw"
+    series(raw, "BIAS", 3, 0.0)
+    series(raw, "DARK", 3, 10.0, **{"CCD-TEMP": -10.0})
+    series(raw, "LIGHT", 1, 10.0, filter="r", **{"CCD-TEMP": -5.0})
+    table = inventory(make_night(tmp_path))
+    match = match_frames(table[table["kind"] == "light"], plan_masters(table))
+    assert "5.0 deg C warmer" in match["why"][0] and match["dark_match"][0] == "exact"
+
+
+def test_rejected_flats_leave_no_master(tmp_path):
+    """Where all flats are saturated the night goes on without, and says why."""
+    raw = tmp_path / "raw"
+    for i in range(3):
+        write(raw, f"f{i}", np.full(SHAPE, 65535, np.uint16), "FLAT", 9.0, filter="r")
+    series(raw, "LIGHT", 1, 10.0, light=100.0, filter="r")
+    night = make_night(tmp_path)
+    table = masters.masters_night(night)
+    assert table["status"][0] == "failed" and "saturated" in table["reason"][0]
+    assert "flat_r" not in (night.work / "matching.ecsv").read_text()
+
+
+def test_e20_stale_product_is_ignored_and_second_run_is_current(tmp_path):
+    """Old files in the product folder never enter a master; nothing is made twice."""
+    raw = tmp_path / "raw"
+    series(raw, "BIAS", 3, 0.0)
+    night = make_night(tmp_path)
+    masters.masters_night(night)
+    product = night.work / "masters/bias.fits"
+    before = product.read_bytes()
+    fits.writeto(night.work / "masters/bias_old.fits", np.full(SHAPE, 9e4, np.float32))
+    assert list(masters.masters_night(night)["status"]) == ["current"]
+    product.unlink()
+    assert list(masters.masters_night(night)["status"]) == ["made"]
+    assert product.read_bytes() == before
+
+
+def test_overscan_is_taken_off_each_frame(tmp_path):
+    """A bias level that drifts by 40 ADU between frames is gone from the master."""
+    camera = Camera(overscan="[81:90,1:64]", trim="[1:80,1:64]")
+    rng = np.random.default_rng(1)
+    paths = []
+    for i, drift in enumerate([0, 40, 15, -20, 5]):
+        data = np.hstack([expose(0, 0, rng), np.full((64, 10), 500)]).astype(int) + drift
+        paths.append(write(tmp_path, f"b{i}", data.astype(np.uint16), "BIAS", 0.0))
+    master = master_bias(paths, camera=camera)
+    assert master.shape == SHAPE
+    # Median of 5, sigma 4 ADU: 2.1 ADU; six sigma for the largest of 5120 is safe.
+    assert np.abs(master.data - (BIAS - 500)).max() < 6 * 2.2
