@@ -48,6 +48,7 @@ def masters_night(night, *, executor=None):
     lights = select_lights(table, night)
     options = night.reduction
     wanted = {k: getattr(options, k) for k in ("use_bias", "use_dark", "use_flat")}
+    wanted["allow_bias"] = options.scale_dark_with_bias
     match_frames(lights, plan_masters(table, **wanted), strict=options.strict, **wanted)
     manifest, lines = Manifest(night.work), []
     for kinds in (("bias",), ("dark", "darkflat"), ("flat",)):

@@ -114,7 +114,7 @@ def choose_dark(exptime, darks, *, bias_free=True, allow_bias=False):
     return which, exptime / darks[which], "scaled"
 
 
-def plan_masters(table, *, use_bias=True, use_dark=True, use_flat=True):
+def plan_masters(table, *, use_bias=True, use_dark=True, use_flat=True, allow_bias=False):
     """Group the calibration frames of a night into masters.
 
     Bias frames make one master for each set-up, darks and dark-flats one for each set-up and
@@ -126,6 +126,8 @@ def plan_masters(table, *, use_bias=True, use_dark=True, use_flat=True):
         Inventory; rows with a problem are left out.
     use_bias, use_dark, use_flat : bool
         Kinds to leave out.
+    allow_bias : bool
+        As in `choose_dark`.
 
     Returns
     -------
@@ -142,11 +144,13 @@ def plan_masters(table, *, use_bias=True, use_dark=True, use_flat=True):
         for setup in setups:
             own = [row for row in rows if row["kind"] == kind and row["setup"] == setup]
             for group in _groups(own, kind):
-                plans.append(_plan(kind, setup, suffix[setup], group, plans))
+                plans.append(_plan(kind, setup, suffix[setup], group, plans, allow_bias))
     return _unique(plans)
 
 
-def match_frames(table, plans, *, strict=False, use_bias=True, use_dark=True, use_flat=True):
+def match_frames(
+    table, plans, *, strict=False, use_bias=True, use_dark=True, use_flat=True, allow_bias=False
+):
     """Match frames with masters.
 
     Parameters
@@ -159,6 +163,8 @@ def match_frames(table, plans, *, strict=False, use_bias=True, use_dark=True, us
         Raise where a frame lacks a correction, instead of a remark.
     use_bias, use_dark, use_flat : bool
         Corrections that are wanted at all.
+    allow_bias : bool
+        As in `choose_dark`.
 
     Returns
     -------
@@ -176,7 +182,7 @@ def match_frames(table, plans, *, strict=False, use_bias=True, use_dark=True, us
     for row in table:
         setup, exptime = str(row["setup"]), float(row["exptime"])
         bias = _first(plans, "bias", setup)
-        dark, scale, match, why = _dark_for(row, plans, bool(bias))
+        dark, scale, match, why = _dark_for(row, plans, bool(bias), allow_bias)
         flat = _first(plans, "flat", setup, str(row["filter"])) if row["kind"] == "light" else None
         missing = []
         if use_bias and bias is None:
@@ -232,7 +238,7 @@ def _groups(rows, kind):
     return [sorted(group, key=lambda row: row["file"]) for group in groups]
 
 
-def _plan(kind, setup, suffix, group, plans):
+def _plan(kind, setup, suffix, group, plans, allow_bias):
     """Plan of one group, with its own bias and darks among the earlier plans."""
     exptime = float(np.median([row["exptime"] for row in group]))
     temperatures = [float(row["temperature"]) for row in group]
@@ -249,7 +255,7 @@ def _plan(kind, setup, suffix, group, plans):
     darks, scales = [], []
     if kind == "flat":
         for row in group:
-            dark, scale, _, why = _dark_for(row, plans, bool(bias))
+            dark, scale, _, why = _dark_for(row, plans, bool(bias), allow_bias)
             darks.append("" if dark is None else dark.name)
             scales.append(float(scale))
             remarks += [why or "no dark"] if dark is None or why else []
@@ -270,29 +276,33 @@ def _plan(kind, setup, suffix, group, plans):
     )
 
 
-def _dark_for(row, plans, has_bias):
+def _dark_for(row, plans, has_bias, allow_bias):
     """Plan of the dark for a frame, its scale, the kind of match and a remark."""
     setup, exptime = str(row["setup"]), float(row["exptime"])
     own = {k: [p for p in plans if p.kind == k and p.setup == setup] for k in ("dark", "darkflat")}
     # Dark-flats were taken for the flats; a light uses them only where there is nothing else.
     darks = own["darkflat"] + own["dark"] if row["kind"] == "flat" else own["dark"]
     darks = darks or own["darkflat"]
-    which, scale, match = choose_dark(exptime, [p.exptime for p in darks], bias_free=has_bias)
+    times = [plan.exptime for plan in darks]
+    which, scale, match = choose_dark(exptime, times, bias_free=has_bias, allow_bias=allow_bias)
     if which is None:
         if darks and not math.isfinite(exptime):
             return None, 0.0, "none", "no dark: the exposure time is not known"
         if darks:
-            times = ", ".join(f"{plan.exptime:g}" for plan in darks)
-            text = (
-                f"no dark of {exptime:g} s (there are {times} s; without bias none can be scaled)"
+            text = ", ".join(f"{time:g}" for time in times)
+            return (
+                *(None, 0.0, "none"),
+                f"no dark of {exptime:g} s (there are {text} s; without bias none can be scaled "
+                "unless scale_dark_with_bias is set)",
             )
-            return None, 0.0, "none", text
         return None, 0.0, "none", ""
     remarks = []
     if match == "scaled":
         remarks.append(f"dark of {darks[which].exptime:g} s scaled by {scale:.4g}")
         if not RATIO_LIMITS[0] <= scale <= RATIO_LIMITS[1]:
             remarks[-1] += f", outside {RATIO_LIMITS[0]:g} to {RATIO_LIMITS[1]:g}"
+        if not has_bias:
+            remarks[-1] += f", with its bias: {1 - scale:.2g} of the bias stays in the frame"
     difference = float(row["temperature"]) - darks[which].temperature
     if abs(difference) > TEMPERATURE_LIMIT:
         remarks.append(

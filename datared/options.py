@@ -69,12 +69,26 @@ class Camera:
 
 @dataclass(frozen=True)
 class ReductionOptions:
-    """Which calibrations are applied; ``strict`` stops where one is missing."""
+    """Which calibrations are applied.
+
+    Parameters
+    ----------
+    use_bias, use_dark, use_flat : bool
+        False leaves the correction out.
+    strict : bool
+        Stop before anything is written where a frame lacks a correction.
+    scale_dark_with_bias : bool
+        Where there are no bias frames, allow darks of another exposure time to be scaled together
+        with the bias they contain. A part of the bias then stays in the frames.
+    uncertainty : bool
+        Write an uncertainty plane (needs gain and read noise).
+    """
 
     use_bias: bool = True
     use_dark: bool = True
     use_flat: bool = True
     strict: bool = False
+    scale_dark_with_bias: bool = False
     uncertainty: bool = False
 
 

@@ -155,7 +155,7 @@ class Manifest:
         return digest
 
     def describe(self, task):
-        """Inputs, parameters and version that decide a task's product, as plain values."""
+        """Say which inputs, parameters and version decide a task's product, as plain values."""
         return {
             "inputs": {self.name(path): self.sha256(path) for path in task.inputs},
             "parameters": _plain(task.parameters),
@@ -273,7 +273,7 @@ def _results(waiting, executor, label):
 
 
 def _attempt(call):
-    """Result and error of a call: one bad frame must not stop the night, whatever its fault."""
+    """Return result and error of a call: one bad frame must not stop the night, whatever its fault."""
     try:
         return call(), None
     except Exception as error:

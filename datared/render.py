@@ -98,7 +98,7 @@ def _draw(image, x, y, flux, fwhm, beta, reach):
 
 
 def sensor_counts(electrons, *, gain, read_noise, offset, seed, full_scale=65535):
-    r"""Counts that a sensor writes for an expected number of electrons in each pixel.
+    r"""Draw the counts that a sensor writes for the expected electrons in each pixel.
 
     .. math:: S = \lfloor \mathrm{Poisson}(E) / g + \mathrm{Normal}(b, R / g) \rceil
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from astropy.io import fits
 from astropy.nddata import CCDData
+from astropy.table import Table
 
 from datared import masters, pixels
 from datared.calibration import master_bias, master_dark, master_flat
@@ -14,6 +15,7 @@ from datared.frames import inventory, read_product
 from datared.matching import choose_dark, match_frames, plan_masters
 from datared.night import load_night
 from datared.options import Camera
+from datared.reduction import reduce_night
 from datared.render import star_image
 
 SHAPE = (64, 80)
@@ -313,6 +315,23 @@ def test_skip_bias_e11(tmp_path, caplog):
     match = match_frames(lights, plan_masters(inventory(night)))
     assert sorted(match["dark_match"]) == ["exact", "none"]
     assert "without bias" in " ".join(match["why"]) and "no bias" in caplog.text
+
+
+@pytest.mark.filterwarnings("ignore:.*the dark contains the bias")
+def test_dark_with_its_bias_is_scaled_only_by_permission(tmp_path):
+    """With scale_dark_with_bias a 96 s light keeps half of the 1000 ADU of bias (F2)."""
+    raw = tmp_path / "raw"
+    series(raw, "DARK", 3, 192.0)
+    series(raw, "LIGHT", 1, 96.0, light=100.0, filter="r")
+    night = make_night(tmp_path, "[reduction]\nscale_dark_with_bias = true\nuse_flat = false\n")
+    masters.masters_night(night)
+    match = Table.read(night.work / "matching.ecsv")
+    assert list(match["dark_match"]) == ["scaled"] and match["dark_scale"][0] == 0.5
+    assert "with its bias" in match["why"][0]
+    reduce_night(night)
+    level = np.median(read_product(next((night.work / "reduced").glob("*.fits"))).data)
+    # The dark current is subtracted right; the light is multiplied by the flat's median.
+    assert level == pytest.approx(np.median(0.5 * BIAS + 100 * FLAT), abs=5)
 
 
 def test_missing_flat_strict_e14(tmp_path):

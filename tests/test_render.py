@@ -39,7 +39,7 @@ def test_bad_widths_are_refused():
 
 
 def test_sensor_noise_follows_the_photon_transfer_law():
-    """Variance = level / gain + (read noise / gain)^2, to five sigma of the variance's own error."""
+    """Variance = level / gain + (read noise / gain)^2, to five sigma of its own error."""
     n, gain, read_noise = 400 * 400, 0.5, 4.0
     for level in (0.0, 50.0, 2000.0):
         counts = sensor_counts(
