@@ -273,7 +273,7 @@ def _results(waiting, executor, label):
 
 
 def _attempt(call):
-    """Return result and error of a call: one bad frame must not stop the night, whatever its fault."""
+    """Return result and error of a call: one bad frame must never stop the night."""
     try:
         return call(), None
     except Exception as error:
