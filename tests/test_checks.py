@@ -1,0 +1,226 @@
+"""Self-checks: right answers pass, unit mistakes get a hint, no answer is told."""
+
+import json
+import re
+from types import SimpleNamespace
+
+import astropy.units as u
+import numpy as np
+import pytest
+from astropy.table import Table
+from astropy.time import Time
+
+from datared import checks
+from datared.checks import check
+from datared.errors import ConfigError
+from datared.questions import QUESTIONS
+
+TRUTH = {
+    "transit": {
+        "mid_time": 2460587.43, "ingress_start": 2460587.4085, "egress_end": 2460587.4608,
+        "depth": 0.0105, "depth_mid": 0.0116, "radius_ratio": 0.10247,
+    },
+    "cluster": {"age": 1.2, "distance": 2042.0, "metallicity": 0.1, "a_v": 0.325},
+}  # fmt: skip
+CAMERA = {"gain": 0.376, "read_noise": 3.5, "pixel_scale": 1.214}
+
+
+@pytest.fixture
+def night(tmp_path, monkeypatch):
+    """Return ``night(kind)``: a night with a truth, 9 bias frames and 15 lights."""
+    kinds = Table({"kind": ["bias"] * 9 + ["light"] * 15 + ["dark"] * 3})
+    monkeypatch.setattr(checks, "inventory", lambda night: kinds)
+
+    def make(kind):
+        text = json.dumps(TRUTH[kind] | CAMERA)
+        (tmp_path / "parameters.json").write_text(text, encoding="utf-8")
+        return SimpleNamespace(name=kind, truth=tmp_path)
+
+    return make
+
+
+# Numbers of the formula sheet, not computed with the code that is tested.
+GOLDEN = {
+    "Q1": 0.503, "Q3a": 2.512, "Q3b": 0.0108, "Q3c": 0.00109, "B1": 500.0, "B2": 2.0,
+    "B3": 88.56, "B4": 10.0, "T1": 22500, "P1": 4999.98, "S1": 16, "S2": 0.87,
+}  # fmt: skip
+MEASURED = {
+    "transit": {
+        "Q18a": 2460587.4095, "Q18b": 2460587.4601, "Q19a": 0.01146, "Q19b": 10.5, "Q21": 0.1025,
+        "D1": 15, "Q4": 3.5 / 0.376 / 3 * 1.2, "A1": 1.2141,
+    },
+    "cluster": {"Q9a": 1.0, "Q9b": 2100, "Q9c": 0.0, "Q9d": 0.4, "D1": 15, "A1": 1.213},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_self_checks_accept_golden_numbers(name):
+    """The numbers of the formula sheet are right, also as numpy scalars and quantities."""
+    assert check(name, GOLDEN[name]).ok
+    unit = u.Unit(QUESTIONS[name].unit)
+    assert check(name, np.float32(GOLDEN[name]) * unit).ok
+    assert not check(name, 1.1 * GOLDEN[name])
+
+
+@pytest.mark.parametrize(("kind", "name"), [(k, n) for k in MEASURED for n in MEASURED[k]])
+def test_self_checks_read_the_truth_of_the_night(night, kind, name):
+    """Answers that depend on the night are compared with its truth."""
+    value = MEASURED[kind][name]
+    assert check(name, value, night=night(kind)).ok
+    far = value + 0.05 if value > 2e6 else 2.1 * value + 0.6
+    assert not check(name, far, night=night(kind)).ok
+
+
+def test_self_checks_installation():
+    """The number of sample nights is that of the package."""
+    samples = pytest.importorskip("datared.samples")
+    assert check("I1", len(samples.SAMPLES)).ok
+
+
+@pytest.mark.parametrize(
+    ("name", "answer", "word"),
+    [
+        ("Q1", 2.44e-6, "206265"),
+        ("Q1", 0.503 / 3600, "3600"),
+        ("Q1", 0.503 / 60, "factor 60"),
+        ("Q1", 0.4125, "round mirrors"),
+        ("Q1", 503, "1000"),
+        ("Q1", -0.503, "sign"),
+        ("Q3a", 0.398, "turn it round"),
+        ("Q3b", 0.00432, "2.5"),
+        ("Q3b", 0.01, "logarithm"),
+        ("B2", 0.5, "path is longer"),
+        ("B3", 99.73, "50 pixels"),
+        ("B3", 100, "alone"),
+        ("B3", 94.28, "forgot the sky"),
+        ("P1", 8141.57, "still in it"),
+        ("P1", 8131.57, "every pixel"),
+        ("S1", 4, "halve"),
+    ],
+)
+def test_self_checks_unit_mistakes_give_a_hint(name, answer, word):
+    """A wrong unit, sign or step is named."""
+    result = check(name, answer)
+    assert result.ok is False
+    assert word in result.message
+
+
+@pytest.mark.parametrize(
+    ("name", "answer", "word"),
+    [
+        ("Q19a", 10.5, "ppt"),
+        ("Q19b", 0.01146, "magnitudes"),
+        ("Q19b", 0.0105, "ppt"),
+        ("Q21", 0.0105, "areas"),
+        ("Q18a", 2460587.4085 - 8 / 1440, "middle of the exposures"),
+        ("Q18b", 60586.9608, "modified"),
+        ("Q18b", 0.4608, "whole Julian date"),
+        ("Q4", 3.1 * 0.376, "electrons"),
+        ("Q4", 9.31, "one frame"),
+        ("Q4", 1.034, "square root"),
+        ("A1", 1.214 / 3600, "3600"),
+    ],
+)
+def test_self_checks_of_a_night_give_a_hint(night, name, answer, word):
+    """Mistakes in answers that depend on the night are named, too."""
+    result = check(name, answer, night=night("transit"))
+    assert result.ok is False
+    assert word in result.message
+
+
+def test_messages_never_tell_the_answer(night):
+    """Whatever is answered, the right number is not in the message."""
+    for name, value in {**GOLDEN, **MEASURED["transit"]}.items():
+        for factor in (0.5, 2, -1, 1000, 1.3):
+            given = night("transit") if QUESTIONS[name].needs else None
+            message = check(name, value * factor, night=given).message
+            numbers = [float(n) for n in re.findall(r"(?<!factor )\b\d+\.?\d*", message)]
+            assert not any(check(name, n, night=given) for n in numbers), message
+
+
+def test_answers_in_words_get_points_to_compare():
+    """Answers in words are not judged; an empty one is refused."""
+    result = check("Q2", "because of saturation")
+    assert result.ok is None and not result
+    assert "cosmic ray" in repr(result)
+    assert check("Q2", " ").ok is False
+    assert check("Q2", 3.0).ok is False
+
+
+@pytest.mark.parametrize(
+    ("answer", "word"),
+    [
+        ("0.5", "number"),
+        (np.nan, "finite"),
+        (np.ma.masked, "finite"),
+        ([1, 2], "array"),
+        (0.5 * u.m, "asked is arcsec"),
+        (None, "number"),
+    ],
+)
+def test_answers_that_are_no_number(answer, word):
+    """What is no number is an answer that is not right yet, not a crash."""
+    result = check("Q1", answer)
+    assert result.ok is False
+    assert word in result.message
+
+
+def test_quantities_are_converted():
+    """A quantity may come in any unit of its kind."""
+    assert check("Q1", 2.44e-6 * u.rad)
+    assert check("B4", 10 * u.mag)
+    assert check("T1", 22500 * u.one)
+
+
+def test_times_must_be_tdb(night):
+    """A Time is accepted in the scale that is asked for."""
+    moment = Time(2460587.4085, format="jd", scale="tdb")
+    assert check("Q18a", moment, night=night("transit"))
+    assert "utc" in check("Q18a", moment.utc, night=night("transit")).message
+
+
+def test_expected_value_for_own_questions_and_literature():
+    """An expected value replaces the truth, for questions of the book and for others."""
+    assert check("Q21", 0.149, expected=0.1489, tolerance=0.004)
+    assert not check("Q21", 0.16, expected=0.1489, tolerance=0.004)
+    assert check("mine", 5.0, expected=(4, 6)).ok
+    assert check("mine", 2000 * u.m, expected=2.0, unit="km").ok
+    assert "1000" in check("mine", 2000, expected=2.0).message
+
+
+def test_check_needs_the_right_night(night):
+    """A missing night, a night without truth, and the wrong kind of night are told apart."""
+    with pytest.raises(ConfigError, match="night=night"):
+        check("Q19a", 0.011)
+    with pytest.raises(ConfigError, match="expected="):
+        check("Q19a", 0.011, night=SimpleNamespace(name="real", truth=None))
+    with pytest.raises(ConfigError, match="transit night"):
+        check("Q19a", 0.011, night=night("cluster"))
+    with pytest.raises(ConfigError, match="Q3a"):
+        check("Q99", 1)
+
+
+def test_questions_count_and_pages():
+    """All 21 topics, and at least one question on each page that had none."""
+    topics = {int(m[1]) for q in QUESTIONS if (m := re.match(r"Q(\d+)", q))}
+    assert topics == set(range(1, 22))
+    pages = {q.page for q in QUESTIONS.values()}
+    assert {"intro", "installation", "data", "astrometry", "photometry", "stack"} <= pages
+    assert len(checks.questions()) == len(QUESTIONS)
+    assert set(checks.questions("stack")["id"]) == {"S1", "S2"}
+    for q in QUESTIONS.values():
+        assert (q.answer is None) == bool(q.points), q.id
+        assert checks.ask(q.id) == q.text
+    with pytest.raises(ConfigError, match="photometry"):
+        checks.questions("photo")
+
+
+def test_truth_of_a_simulated_night(transit_toml):
+    """The whole way: a simulated night's own truth and inventory answer its questions."""
+    from datared.night import load_night
+
+    night = load_night(transit_toml)
+    truth = json.loads((night.truth / "parameters.json").read_text(encoding="utf-8"))
+    assert check("Q18a", truth["ingress_start"], night=night)
+    assert check("Q21", truth["radius_ratio"], night=night)
+    assert check("D1", 120, night=night)
