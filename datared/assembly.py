@@ -73,7 +73,18 @@ class Photometry:
 
 
 def photometry_files(work):
-    """Files of a night's photometry: ``photometry.fits``, ``stars.ecsv``, ``epochs.ecsv``."""
+    """Name the files of a night's photometry.
+
+    Parameters
+    ----------
+    work : str or pathlib.Path
+        The night's work folder.
+
+    Returns
+    -------
+    tuple of pathlib.Path
+        ``photometry.fits``, ``stars.ecsv`` and ``epochs.ecsv``.
+    """
     return tuple(Path(work) / name for name in ("photometry.fits", "stars.ecsv", "epochs.ecsv"))
 
 

@@ -321,7 +321,18 @@ def _master_data(master, shape, name):
 
 
 def robust_noise(image):
-    """Robust standard deviation of all pixels."""
+    """Robust standard deviation of all pixels, 1.4826 times the median absolute deviation.
+
+    Parameters
+    ----------
+    image : array_like of float
+        Pixels; what is not finite is left out.
+
+    Returns
+    -------
+    float
+        In the unit of the pixels; NaN where there is none.
+    """
     values = np.asarray(image)
     values = values[np.isfinite(values)]
     return (

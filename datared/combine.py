@@ -144,8 +144,9 @@ def combine(
         raise ValueError(f"Weights are for method 'mean' only, not for {method!r}.")
     weight = _per_frame(weights, n, "weights")
     factor = _scales(scale, sources)
+    step = max(s.step * f for s, f in zip(sources, factor, strict=True))
     if floor is None:
-        floor = max(_STEP_NOISE * s.step * f for s, f in zip(sources, factor, strict=True))
+        floor = _STEP_NOISE * step
     known = None if errors is None or isinstance(errors, str) else _per_frame(errors, n, "errors")
     if isinstance(errors, str) and errors != "input":
         raise ValueError(f"errors {errors!r} is not None, 'input' or one number for each frame.")
@@ -180,6 +181,10 @@ def combine(
     with ThreadPoolExecutor(threads) as pool:
         list(pool.map(work, range(0, ny, height)))
     _correct(sigma, valid, count, options, known_errors=errors is not None)
+    if errors is None:
+        # Equal whole numbers have no scatter, but each of them was rounded.
+        rounding = np.float32(step / np.sqrt(12))
+        np.maximum(sigma, rounding / np.sqrt(np.maximum(count, 1)), out=sigma)
     return Combined(data, count == 0, sigma, count, n)
 
 

@@ -190,7 +190,18 @@ def open_quietly(path):
 
 
 def first_image(hdus):
-    """First unit of an open file that holds an image, or None."""
+    """Find the first unit of an open file that holds an image.
+
+    Parameters
+    ----------
+    hdus : astropy.io.fits.HDUList
+        The open file.
+
+    Returns
+    -------
+    astropy.io.fits HDU or None
+        The unit, or None where there is no image.
+    """
     for hdu in hdus:
         if hdu.is_image and hdu.header.get("NAXIS", 0) > 0:
             return hdu

@@ -143,7 +143,18 @@ def _hot_tasks(night, lights, matching):
 
 
 def hot_name(setup):
-    """Name of the hot-pixel map of a set-up."""
+    """Name the hot-pixel map of a set-up.
+
+    Parameters
+    ----------
+    setup : str
+        Set-up, as in the inventory.
+
+    Returns
+    -------
+    str
+        Name of the file, without ending.
+    """
     return "hot_" + str(setup).replace(" ", "-")
 
 

@@ -129,6 +129,15 @@ def test_uncertainty_of_whole_numbers(sigma):
     assert 0.95 < result.uncertainty.mean(dtype=float) / result.data.std(dtype=float) < 1.05
 
 
+def test_uncertainty_of_equal_whole_numbers_is_not_zero():
+    """A pixel that reads the same in every frame still has the error of rounding."""
+    stack = np.full((9, 4, 4), 503, np.uint16)
+    stack[:4, 0, 0] = 487, 489, 491, 497
+    sigma = combine(list(stack), clip=5).uncertainty
+    assert sigma.min() >= 0.99 / np.sqrt(12 * 9)
+    assert sigma[1, 1] == pytest.approx(1 / np.sqrt(12 * 9), rel=0.01)
+
+
 @pytest.mark.parametrize("floor", [0.5, 1.0, 4.0])
 def test_uncertainty_with_a_floor_of_the_scatter(floor):
     """A floor near the noise makes the clip milder; the uncertainty knows."""

@@ -1,0 +1,231 @@
+"""Command line: ``datared fetch``, ``inspect``, ``run`` and ``simulate``."""
+
+import logging
+import os
+import sys
+import warnings
+from collections import Counter
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from typer.core import TyperCommand
+
+from .errors import ConfigError, DataredError
+
+__all__ = ["app"]
+
+log = logging.getLogger("datared.cli")
+
+#: Exit codes: all done; done, but some frames failed and are listed; nothing could be done.
+DONE, SOME_FAILED, NOTHING_DONE = 0, 1, 2
+
+STATUSES = ("made", "current", "skipped", "left out", "failed")
+
+app = typer.Typer(
+    help="Reduce images from a small telescope: from raw frames to diagrams and light curves.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+class _ListOptions(TyperCommand):
+    """Let ``--exclude-filter U B`` mean ``--exclude-filter U --exclude-filter B``."""
+
+    many = ("--exclude-filter", "-x", "--radius")
+
+    def parse_args(self, ctx, args):
+        """Repeat the name of a list option before each of its values."""
+        spelled, name = [], None
+        for arg in args:
+            if arg.startswith("-") and not _is_number(arg):
+                name = arg if arg in self.many else None
+                if name is None:
+                    spelled.append(arg)
+            elif name is not None and not arg.endswith(".toml"):
+                spelled += [name, arg]
+            else:
+                spelled.append(arg)
+        return super().parse_args(ctx, spelled)
+
+
+def _is_number(text):
+    """Whether a word is a number, so that -5 is no option."""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+@contextmanager
+def _honest_exit(work=None):
+    """Turn an error of ours into a message and exit code 2; log to the console and to a file."""
+    console = logging.StreamHandler(sys.stderr)
+    console.setLevel(logging.WARNING)
+    console.setFormatter(logging.Formatter("%(levelname)s %(message)s"))
+    logger = logging.getLogger("datared")
+    handlers = [console]
+    if work is not None:
+        Path(work).mkdir(parents=True, exist_ok=True)
+        handlers.append(logging.FileHandler(Path(work) / "log.txt", encoding="utf-8"))
+        layout = "%(asctime)s %(levelname)s %(name)s %(message)s"
+        handlers[-1].setFormatter(logging.Formatter(layout))
+    logger.setLevel(logging.INFO)
+    for handler in handlers:
+        logger.addHandler(handler)
+    try:
+        with warnings.catch_warnings():
+            warnings.showwarning = lambda message, *_, **__: logger.warning("%s", message)
+            yield
+    except DataredError as error:
+        typer.echo(f"datared: {error}", err=True)
+        raise typer.Exit(NOTHING_DONE) from error
+    finally:
+        for handler in handlers:
+            logger.removeHandler(handler)
+            handler.close()
+
+
+@app.command()
+def fetch(
+    name: Annotated[str, typer.Argument(help="cluster, transit, ngc6819 or hat-p-32")],
+    seed: Annotated[int | None, typer.Option(help="for simulated nights: another night")] = None,
+    folder: Annotated[Path | None, typer.Option(help="where the nights live")] = None,
+):
+    """Get a sample night (simulated or downloaded) and print the path of its night.toml."""
+    from .samples import fetch_sample
+
+    with _honest_exit():
+        typer.echo(fetch_sample(name, folder=folder, seed=seed))
+
+
+@app.command()
+def simulate(
+    kind: Annotated[str, typer.Argument(help="cluster or transit")],
+    folder: Annotated[Path, typer.Argument(help="new folder for the night")],
+    seed: Annotated[int, typer.Option(help="another seed is another night")] = 1,
+):
+    """Write a simulated night with its truth beside it and print the path of its night.toml."""
+    from .simulate import simulate_cluster, simulate_transit
+
+    with _honest_exit():
+        kinds = {"cluster": simulate_cluster, "transit": simulate_transit}
+        if kind not in kinds:
+            raise ConfigError(f"There is no night {kind!r} to simulate; say cluster or transit.")
+        if folder.exists() and any(folder.iterdir()):
+            raise ConfigError(f"{folder} is not empty; name a new folder.")
+        typer.echo(kinds[kind](folder, seed=seed))
+
+
+@app.command()
+def inspect(
+    night: Annotated[Path, typer.Argument(help="night.toml, or a folder of frames")],
+):
+    """List every frame: kind, filter, exposure time, object, set-up, and what is wrong with it."""
+    with _honest_exit():
+        from .listing import count_groups, inventory
+        from .night import load_night, make_night
+
+        if night.is_dir():
+            # A listing writes nothing, so the work folder is never made.
+            opened = make_night(night, work=night.resolve().with_name(night.name + "-work"))
+        else:
+            opened = load_night(night)
+        frames = inventory(opened)
+        columns = ("file", "kind", "filter", "exptime", "object", "date_obs", "setup", "problem")
+        _show(frames[list(columns)])
+        typer.echo(f"\n{len(frames)} files:")
+        _show(count_groups(frames))
+        if not any(row["problem"] == "" for row in frames):
+            raise ConfigError(f"None of the {len(frames)} files can be used; see the list above.")
+
+
+@app.command(cls=_ListOptions)
+def run(
+    night: Annotated[Path | None, typer.Argument(help="night.toml")] = None,
+    upto: Annotated[str | None, typer.Option(help="last stage; all by default")] = None,
+    workers: Annotated[int, typer.Option(help="processes side by side", min=1)] = 1,
+    lights: Annotated[Path | None, typer.Option(help="folder of frames, without a file")] = None,
+    calibration: Annotated[Path | None, typer.Option(help="folder of bias, dark, flat")] = None,
+    work: Annotated[Path | None, typer.Option(help="folder for the results")] = None,
+    object_: Annotated[str | None, typer.Option("--object", help="only this object")] = None,
+    target: Annotated[str | None, typer.Option(help="position, for example 31.04 46.69")] = None,
+    exclude_filter: Annotated[
+        list[str] | None, typer.Option("--exclude-filter", "-x", help="leave these filters out")
+    ] = None,
+    radius: Annotated[list[float] | None, typer.Option(help="aperture radius in pixels")] = None,
+    catalogue: Annotated[Path | None, typer.Option(help="reference catalogue")] = None,
+    scale: Annotated[float | None, typer.Option(help="pixel scale in arcsec")] = None,
+    gain: Annotated[float | None, typer.Option(help="electrons per ADU")] = None,
+    no_bias: Annotated[bool, typer.Option("--no-bias", help="do not subtract the bias")] = False,
+    no_dark: Annotated[bool, typer.Option("--no-dark", help="do not subtract darks")] = False,
+    no_flat: Annotated[bool, typer.Option("--no-flat", help="do not divide by flats")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="stop if a master is missing")] = False,
+):
+    """Reduce a night, from night.toml or from folders, and list what went wrong."""
+    from .night import load_night, make_night
+    from .options import Camera
+
+    with _honest_exit():
+        if (night is None) == (lights is None):
+            raise ConfigError("Name one: a night.toml, or --lights with a folder of frames.")
+        if night is not None:
+            opened = load_night(night)
+        elif work is None:
+            raise ConfigError("Name a folder for the results: --work DIR.")
+        else:
+            opened = make_night(
+                lights,
+                work=work,
+                calibration=calibration,
+                object=object_,
+                target=target,
+                exclude_filters=tuple(exclude_filter or ()),
+                camera=Camera(gain=gain, pixel_scale=scale),
+                catalogue=catalogue,
+                radii=radius or None,
+                use_bias=not no_bias,
+                use_dark=not no_dark,
+                use_flat=not no_flat,
+                strict=strict,
+            )
+    with _honest_exit(opened.work):
+        _run(opened, upto, workers)
+
+
+def _run(night, upto, workers):
+    """Run the stages, print each with its counts, and leave with an honest exit code."""
+    from .pipeline import run as run_night
+
+    pool = ProcessPoolExecutor(workers) if workers > 1 else nullcontext()
+    with pool as executor:
+        result = run_night(night, upto=upto, executor=executor)
+    for stage, table in result.tables.items():
+        counts = Counter(str(status) for status in table["status"])
+        words = (f"{counts[status]} {status}" for status in STATUSES if counts[status])
+        typer.echo(f"{stage:10s} {', '.join(words)}")
+    typer.echo(f"results in {night.work}")
+    if len(result.problems):
+        typer.echo(f"\n{len(result.problems)} problems (also in problems.ecsv):")
+        for row in result.problems:
+            typer.echo(f"  {row['stage']}, {row['status']}: {row['file']}: {row['reason']}")
+    if "failed" in result.problems["status"]:
+        raise typer.Exit(SOME_FAILED)
+
+
+def _show(table):
+    """Print a table whole, whatever the size of the terminal."""
+    for line in table.pformat(max_lines=-1, max_width=-1):
+        typer.echo(line)
+
+
+def main():
+    """Run the command line; a pipe that is closed early is no fault."""
+    try:
+        app()
+    except BrokenPipeError:
+        os._exit(DONE)

@@ -1,0 +1,179 @@
+"""The stages of a night in their order, each from what the one before it left on disk."""
+
+import logging
+from dataclasses import dataclass, field
+
+from astropy.table import Table
+
+from .astrometry import solve_night
+from .errors import ConfigError, DataredError
+from .forced import photometry_night
+from .lightcurve import differential_night
+from .listing import inventory
+from .magnitudes import calibrate_night
+from .masters import masters_night
+from .night import load_night
+from .products import atomic_path
+from .reduction import reduce_night
+from .samples import fetch_sample
+from .stacking import stack_night
+
+__all__ = ["STAGES", "NightResult", "fetch_night", "run", "stages_upto"]
+
+log = logging.getLogger("datared.pipeline")
+
+
+@dataclass(frozen=True)
+class _Stage:
+    """A stage: the one it needs, and the function that does it for a night."""
+
+    needs: str | None
+    function: object
+    does: str
+
+
+#: Every stage after the one it needs. The light curve, the magnitudes and the stack do not depend
+#: on each other.
+STAGES = {
+    "masters": _Stage(None, masters_night, "combine bias, dark and flat frames"),
+    "reduced": _Stage("masters", reduce_night, "calibrate the light frames"),
+    "solved": _Stage("reduced", solve_night, "find where each frame points"),
+    "photometry": _Stage("solved", photometry_night, "measure every star on every frame"),
+    "magnitudes": _Stage("photometry", calibrate_night, "calibrate against a catalogue"),
+    "lightcurve": _Stage("photometry", differential_night, "compare the target with other stars"),
+    "stack": _Stage("solved", stack_night, "add the frames of each filter"),
+}
+
+
+@dataclass(frozen=True)
+class NightResult:
+    """What a run did.
+
+    Parameters
+    ----------
+    night : Night
+        The night.
+    tables : dict of str to astropy.table.Table
+        For each stage that was run, its table: one row for each frame or product.
+    problems : astropy.table.Table
+        Columns ``stage``, ``file``, ``status``, ``reason``: every frame that failed, or that was
+        left out with good reason.
+    """
+
+    night: object
+    tables: dict = field(default_factory=dict)
+    problems: Table = None
+
+
+def stages_upto(upto):
+    """Stages that lead to a stage, in their order.
+
+    Parameters
+    ----------
+    upto : str or None
+        Name of the last stage; all stages where it is None.
+
+    Returns
+    -------
+    list of str
+        Names of stages.
+
+    Raises
+    ------
+    ConfigError
+        If there is no stage of that name.
+
+    Examples
+    --------
+    >>> stages_upto("solved")
+    ['masters', 'reduced', 'solved']
+    """
+    if upto is None:
+        return list(STAGES)
+    if upto not in STAGES:
+        raise ConfigError(f"There is no stage {upto!r}; the stages are {', '.join(STAGES)}.")
+    chain = []
+    while upto is not None:
+        chain.insert(0, upto)
+        upto = STAGES[upto].needs
+    return chain
+
+
+def run(night, *, upto=None, executor=None):
+    """Reduce a night up to a stage; what is there already and current is not made again.
+
+    Parameters
+    ----------
+    night : Night
+        The night, from `datared.load_night` or `datared.make_night`.
+    upto : str, optional
+        Last stage: ``"masters"``, ``"reduced"``, ``"solved"``, ``"photometry"``,
+        ``"magnitudes"``, ``"lightcurve"`` or ``"stack"``. All of them by default.
+    executor : concurrent.futures.Executor, optional
+        Where frames are worked on side by side; one after the other in this process by default.
+        The results are the same bytes either way.
+
+    Returns
+    -------
+    NightResult
+        The tables of the stages and every problem.
+
+    Raises
+    ------
+    ConfigError
+        If the stage is not known or the night has no frame that can be used.
+    """
+    names = stages_upto(upto)
+    frames = inventory(night)
+    broken = frames[frames["problem"] != ""]
+    rows = [("inventory", str(row["file"]), "failed", str(row["problem"])) for row in broken]
+    tables = {}
+    for name in names:
+        log.info("%s: %s", name, STAGES[name].does)
+        try:
+            tables[name] = STAGES[name].function(night, executor=executor)
+        except DataredError as error:
+            # What no other stage needs must not stop them; what was asked for by name is an error.
+            if name == upto or any(stage.needs == name for stage in STAGES.values()):
+                raise
+            log.warning("%s: %s", name, error)
+            rows.append((name, "", "failed", str(error)))
+            continue
+        rows += [
+            (name, str(row["file"]), str(row["status"]), str(row["reason"]))
+            for row in tables[name]
+            if row["status"] in ("failed", "left out")
+        ]
+    names = ("stage", "file", "status", "reason")
+    problems = Table(rows=rows or None, names=names, dtype=[str] * len(names))
+    with atomic_path(night.work / "problems.ecsv") as temporary:
+        problems.write(temporary, format="ascii.ecsv")
+    return NightResult(night, tables, problems)
+
+
+def fetch_night(name, *, upto=None, seed=None, folder=None, executor=None):
+    """Get a sample night and reduce it as far as is asked.
+
+    Parameters
+    ----------
+    name : str
+        ``"cluster"`` or ``"transit"`` (simulated), ``"ngc6819"`` or ``"hat-p-32"`` (downloaded).
+    upto : str, optional
+        Last stage to do, as in `run`. By default no stage: the raw frames only.
+    seed : int, optional
+        For simulated nights: another seed is another night, with another truth.
+    folder : str or pathlib.Path, optional
+        Where the nights live; by default the folder named by the environment variable
+        ``DATARED_HOME``, else ``datared`` in the home folder.
+    executor : concurrent.futures.Executor, optional
+        As in `run`.
+
+    Returns
+    -------
+    Night
+        The night, reduced up to that stage.
+    """
+    night = load_night(fetch_sample(name, folder=folder, seed=seed))
+    if upto is not None:
+        run(night, upto=upto, executor=executor)
+    return night
