@@ -109,7 +109,7 @@ class AstrometryOptions:
     """
 
     catalogue: Path | None = None
-    search_radius: float = 15.0
+    search_radius: float = 30.0
     scale_tolerance: float = 0.1
     sip_order: int | None = None
 
