@@ -12,6 +12,7 @@ The rooms of the package are named after the steps (``datared.reduction``, ``dat
 """
 
 import importlib
+import logging
 
 __version__ = "0.1.0"
 
@@ -75,6 +76,10 @@ _ROOMS = (
 )
 
 __all__ = ["__version__", *_ROOM_OF, *_ROOMS]
+
+
+# Without a handler of the user's, messages stay silent: a library does not write to the screen.
+logging.getLogger("datared").addHandler(logging.NullHandler())
 
 
 def __getattr__(name):

@@ -4,6 +4,8 @@ Apertures sit at fixed positions on the sky; each frame's WCS brings them into p
 the same table whatever is seen: axis 0 is the star, axis 1 the epoch, axis 2 the radius.
 """
 
+from collections import Counter
+
 import numpy as np
 from astropy.coordinates import SkyCoord
 from astropy.table import Table
@@ -16,6 +18,7 @@ from .frames import product_name, read_product
 from .photometry import aperture_photometry
 from .products import Manifest, Task, atomic_path, run_tasks
 from .reference import add_catalogue, merge_stars, refine_positions, set_target
+from .sources import EDGE
 
 __all__ = [
     "Photometry",
@@ -192,6 +195,8 @@ def _star_task(night, frames, product):
 def _write_stars(frames, catalogue, target, product):
     """Task: star list of a night from the detections of its frames."""
     lists = [Table.read(frame["sources"], format="ascii.ecsv") for frame in frames]
+    # What is cut off by the edge of a frame has its centre in the wrong place.
+    lists = [table[(np.asarray(table["flags"]) & EDGE) == 0] for table in lists]
     # The frame with the most stars is the deepest; of equal ones the first.
     best = {}
     for k in sorted(range(len(frames)), key=lambda k: -len(lists[k])):
@@ -205,6 +210,11 @@ def _write_stars(frames, catalogue, target, product):
     if not len(stars):
         raise FrameError("no star was detected on any frame")
     stars = refine_positions(stars, lists, radius=radius)
+    # A satellite trail or a cosmic ray is there once, a star again on the next frame.
+    n_frames = Counter(frame["filter"] for frame in frames)
+    again = [n_frames[name] < 3 for name in stars["found_in"]] | (stars["n_detected"] > 1)
+    stars = stars[again]
+    stars["star"] = np.arange(len(stars))
     target = None if target is None else SkyCoord(*target, unit="deg")
     stars = set_target(stars, target, radius=2 * radius)
     if catalogue is not None:

@@ -27,6 +27,9 @@ ROUNDS = ((12, 25), (25, 60), (45, 110))
 LEAST_VOTES = 0.1
 #: Proposals with the most votes that are judged in each round.
 CANDIDATES = 30
+#: Proposals that are put to the vote in one round, the pairs of the brightest stars first: some
+#: seconds. A frame of noise, whose pairs all find partners, must not hold up a night.
+MOST_PROPOSALS = 10_000_000
 
 
 class Pattern(NamedTuple):
@@ -264,7 +267,7 @@ def _proposals(stars, catalogue, n_pairs, shortest, scale, search_radius, scale_
     found = _vote(
         stars, catalogue, pairs[order].astype(np.int64), length[order], painted,
         float(low[0]), float(low[1]), float(1 / cell), n_pairs, float(shortest), float(scale),
-        float(search_radius), float(scale_tolerance), CANDIDATES, LEAST_VOTES,
+        float(search_radius), float(scale_tolerance), CANDIDATES, LEAST_VOTES, MOST_PROPOSALS,
     )  # fmt: skip
     return [tuple(int(v) for v in line[1:]) for line in found if line[0] > 0]
 
@@ -272,7 +275,7 @@ def _proposals(stars, catalogue, n_pairs, shortest, scale, search_radius, scale_
 @njit(cache=True)
 def _vote(
     stars, catalogue, pairs, length, painted, u0, v0, per_cell, n_pairs, shortest, scale,
-    search_radius, scale_tolerance, n_keep, least,
+    search_radius, scale_tolerance, n_keep, least, most,
 ):  # fmt: skip
     """Let the stars vote on every proposal; return the best as (votes, a, b, c, d, mirrored)."""
     best = np.zeros((n_keep, 6), np.int64)
@@ -289,6 +292,8 @@ def _vote(
             norm = pixels * pixels
             first = np.searchsorted(length, pixels * scale * (1 - scale_tolerance))
             last = np.searchsorted(length, pixels * scale * (1 + scale_tolerance))
+            if n_proposal > most:
+                return best
             for p in range(first, last):
                 for turn in range(4):
                     c, d = pairs[p, turn % 2], pairs[p, 1 - turn % 2]

@@ -78,6 +78,10 @@ def write_night(folder, frames, *, target=None, catalogue=None, **photometry_opt
         seen = wcs.pixel_to_world(*(v[inside] + rng.normal(0, 0.1, inside.sum()) for v in (x, y)))
         table = Table({"x": x[inside], "y": y[inside], "flux": light[inside] / GAIN})
         table["snr"], table["ra"], table["dec"] = 50.0, seen.ra.deg, seen.dec.deg
+        table["flags"] = 0
+        for x_more, y_more, flags in frame.get("more", ()):
+            there = wcs.pixel_to_world(x_more, y_more)
+            table.add_row((x_more, y_more, 1e4, 50.0, there.ra.deg, there.dec.deg, flags))
         (work / "sources").mkdir(exist_ok=True)
         table.write(work / "sources" / f"{name}.ecsv", format="ascii.ecsv")
         rows.append((frame["file"], frame["filter"], "made", ""))
@@ -151,6 +155,17 @@ def test_forced_fluxes_are_right_and_pulls_have_unit_width(night):
     # 72 pulls: the width is known to 8 %.
     assert np.std(pulls) == pytest.approx(1.0, abs=0.25)
     assert abs(np.mean(pulls)) < 0.36
+
+
+def test_pieces_at_the_edge_and_single_detections_are_no_stars(tmp_path):
+    """Neither the cut-off half of a star nor what only one frame of a filter shows is measured."""
+    once = [{"more": ()} for _ in range(3)]
+    once[1]["more"] = [(60.0, 40.0, 0), (120.0, 1.2, photometry.EDGE)]
+    frames = [{"file": f"{n}.fits", "filter": "r", "jd": JD + n / 100, **once[n]} for n in range(3)]
+    night = write_night(tmp_path, frames)
+    photometry_night(night)
+    stars = read_photometry(night).stars
+    assert len(stars) == 24 and list(stars["star"]) == list(range(24))
 
 
 def test_e41_order_of_time_not_of_names(night):
