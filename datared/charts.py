@@ -149,7 +149,7 @@ def colour_magnitude(
             ecolor=GREY, label=label,
         )  # fmt: skip
     if model is not None:
-        ax.plot(*(np.asarray(m, float) for m in model), color=RED, label=model_label)
+        ax.plot(*(np.asarray(m, float) for m in model), color=RED, zorder=3, label=model_label)
     unit = f"mag, {system}" if system else "mag"
     ax.set(
         xlabel=f"{bands[0]} - {bands[1]} (mag)", ylabel=f"{bands[-1 if bands[2:] else 0]} ({unit})"

@@ -297,6 +297,9 @@ def _unit_mistake(value, low, high, tolerance, truth, question):
         if truth and question.unit == "adu" and (near(truth["gain"]) or near(1 / truth["gain"])):
             return "Is your number in electrons or in ADU?"
         for factor, text in FACTORS.items():
+            # A guess is often wrong by a factor of two; the question's own hint says more then.
+            if factor < 3 and own:
+                continue
             if near(factor) or near(1 / factor):
                 return text
         if near(1 / (low * high)):

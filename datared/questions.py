@@ -214,6 +214,19 @@ _LIST = [
         hint="The solution has the scale; or take the distance of two stars on the sky and in px.",
     ),
     Question(
+        "A2", "astrometry", "How wide is the sky on one frame of 1000 px, in arcminutes?",
+        unit="arcmin", answer=lambda t: 1000 * t["pixel_scale"] / 60, tolerance=0.2,
+        needs="cluster",
+        hint="The width in pixels times the sky of one pixel; an arcminute has 60 arcseconds.",
+    ),
+    Question(
+        "A3", "astrometry", "How many stars does a fit of order 3 need at the very least?",
+        answer=lambda t: 10, tolerance=0,
+        mistakes=((lambda t: 20, "Each star gives two equations, one for each coordinate."),
+                  (lambda t: 3, "Count the terms: 1, x, y, x^2, x y, ...")),
+        hint="Count the terms of a polynomial of order 3 in x and y.",
+    ),
+    Question(
         "P1", "photometry",
         "A circle of radius 10 px holds 8141.57 ADU, the ring from 20 to 30 px holds 15707.96 ADU. "
         "How many ADU come from the star?",
@@ -222,6 +235,18 @@ _LIST = [
                   (lambda t: 8141.57 - 15707.96, "The ring is larger than the circle."),
                   (lambda t: 8141.57 - 10, "Subtract the sky of every pixel, not of one.")),
         hint="First the sky per pixel from the ring, then the sky inside the circle.",
+    ),
+    Question(
+        "P2", "photometry",
+        "What is the error of the flux in P1, with a gain of 2 e-/ADU and a noise of 3 ADU in a "
+        "pixel of the sky? (The sky is a mean.)",
+        unit="adu", tolerance=0.7,
+        answer=lambda t: math.sqrt(5000 / 2 + 100 * math.pi * 9 * (1 + 1 / 5)),
+        mistakes=((lambda t: math.sqrt(100 * math.pi * 9 * 1.2), "The star's light has noise too."),
+                  (lambda t: math.sqrt(2500 + 100 * math.pi * 9), "The sky level has an error too."),
+                  (lambda t: math.sqrt(5000 + 100 * math.pi * 9 * 1.2),
+                   "The noise of counted light is its square root in electrons, not in ADU.")),
+        hint="Add three variances: of the star's light, of the pixels in the circle, of the sky.",
     ),
     Question(
         "Q6", "CMD", "Which aperture radius gives the most accurate diagram, and how do you know?",

@@ -159,9 +159,11 @@ def test_forced_fluxes_are_right_and_pulls_have_unit_width(night):
 
 def test_pieces_at_the_edge_and_single_detections_are_no_stars(tmp_path):
     """Neither the cut-off half of a star nor what only one frame of a filter shows is measured."""
-    once = [{"more": ()} for _ in range(3)]
-    once[1]["more"] = [(60.0, 40.0, 0), (120.0, 1.2, photometry.EDGE)]
-    frames = [{"file": f"{n}.fits", "filter": "r", "jd": JD + n / 100, **once[n]} for n in range(3)]
+    edge = (120.0, 1.2, photometry.EDGE)
+    more = [(), (edge, (60.0, 40.0, 0)), (edge,)]
+    frames = [
+        {"file": f"{n}.fits", "filter": "r", "jd": JD + n / 100, "more": more[n]} for n in range(3)
+    ]
     night = write_night(tmp_path, frames)
     photometry_night(night)
     stars = read_photometry(night).stars
