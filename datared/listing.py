@@ -182,7 +182,18 @@ def product_name(file):
 
 @contextmanager
 def open_quietly(path):
-    """Open a FITS file for reading, with the stored numbers, without warnings about its cards."""
+    """Open a FITS file for reading, with the stored numbers, without warnings about its cards.
+
+    Parameters
+    ----------
+    path : str or pathlib.Path
+        The file.
+
+    Yields
+    ------
+    astropy.io.fits.HDUList
+        The open file.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         with fits.open(path, mode="readonly", memmap=False, do_not_scale_image_data=True) as hdus:
