@@ -158,7 +158,7 @@ def fit_shape(data, model, *, starts, limits, fixed, numbers):
 
     ranked = sorted(starts, key=lambda s: np.sum(data.solve(shape(vector(s), s))[1] ** 2))
     best = None
-    for start in ranked[:3]:
+    for start in ranked[:6]:
 
         def residuals(x, start=start):
             return data.solve(shape(x, start))[1]

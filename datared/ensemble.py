@@ -59,7 +59,7 @@ class Ensemble:
         return self.used.sum(axis=0)
 
 
-def ensemble(flux, flux_err, *, floor=0.0, clip=5.0):
+def ensemble(flux, flux_err, *, floor=0.0, clip=5.0, side=None):
     r"""Solve for what the comparison stars have in common: ``flux[k, t] = scale[k] x common[t]``.
 
     .. math:: T_t = \sum_k w_k F_{kt} / a_k \Big/ \sum_k w_k, \quad
@@ -79,6 +79,9 @@ def ensemble(flux, flux_err, *, floor=0.0, clip=5.0):
     clip : float
         A measurement that is this many standard deviations away from the other stars (a cosmic ray)
         counts as missing. Of two stars none can be told to be wrong.
+    side : numpy.ndarray, shape (n_epoch,), optional
+        Side of the meridian flip of each epoch: `clip` then compares with the star's own level on
+        that side.
 
     Returns
     -------
@@ -98,7 +101,7 @@ def ensemble(flux, flux_err, *, floor=0.0, clip=5.0):
     for _ in range(10):
         curves, errors = leave_one_out(flux, error, common)
         with np.errstate(invalid="ignore", divide="ignore"):
-            away = np.abs(curves - 1) / np.hypot(errors, floor)
+            away = np.abs(level_sides(curves, side) - 1) / np.hypot(errors, floor)
         away = np.where(known & (common.n > 2), np.nan_to_num(away), 0.0)
         # Only the farthest of an epoch: it has shifted the others' ensembles.
         far = (away > clip) & (away == away.max(axis=0, initial=0))
@@ -198,7 +201,7 @@ def spread(values):
 
 
 def comparison_stars(
-    flux, flux_err, flags, *, target, flux_range=(0.1, 10.0), max_stars=30, named=()
+    flux, flux_err, flags, *, target, flux_range=(0.1, 10.0), max_stars=30, named=(), side=None
 ):
     """Choose comparison stars, and say of each star why it is one or not.
 
@@ -222,6 +225,9 @@ def comparison_stars(
         Of more stars, those with the best signal-to-noise.
     named : sequence of int
         Rows that are wanted instead, whatever they are.
+    side : numpy.ndarray, shape (n_epoch,), optional
+        Side of the meridian flip of each epoch: a step there is of the flat field, not of the star,
+        and does not count as scatter.
 
     Returns
     -------
@@ -256,9 +262,11 @@ def comparison_stars(
     clean, clean_err = np.where(good, flux, np.nan), np.where(good, error, np.nan)
     while used.sum() > 1:
         rows = np.flatnonzero(used)
-        common = ensemble(clean[rows], clean_err[rows], floor=_floor(scatter, expected, rows))
+        common = ensemble(
+            clean[rows], clean_err[rows], floor=_floor(scatter, expected, rows), side=side
+        )
         curves, errors = leave_one_out(clean[rows], clean_err[rows], common)
-        scatter[rows] = spread(curves)
+        scatter[rows] = spread(level_sides(curves, side))
         expected[rows] = [np.sqrt(np.nanmean(np.square(line))) for line in errors]
         floor = _floor(scatter, expected, rows)
         excess = scatter[rows] / np.hypot(expected[rows], floor)
@@ -281,6 +289,28 @@ def comparison_stars(
             "expected": expected,
         }
     )
+
+
+def level_sides(curves, side):
+    """Divide curves by their own median on each side of the meridian flip.
+
+    Parameters
+    ----------
+    curves : numpy.ndarray of float, shape (n_star, n_epoch)
+        Relative fluxes; NaN where one is missing.
+    side : numpy.ndarray, shape (n_epoch,), or None
+        Side of each epoch; None changes nothing.
+
+    Returns
+    -------
+    numpy.ndarray of float, shape (n_star, n_epoch)
+        The levelled curves.
+    """
+    curves = np.array(curves, float)
+    for value in () if side is None else np.unique(side):
+        part = np.asarray(side) == value
+        curves[:, part] /= _medians(curves[:, part], np.isfinite(curves[:, part]))[:, None]
+    return curves
 
 
 def usable(flux, error, flags):

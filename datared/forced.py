@@ -195,8 +195,9 @@ def _star_task(night, frames, product):
 def _write_stars(frames, catalogue, target, product):
     """Task: star list of a night from the detections of its frames."""
     lists = [Table.read(frame["sources"], format="ascii.ecsv") for frame in frames]
-    # What is cut off by the edge of a frame has its centre in the wrong place.
-    lists = [table[(np.asarray(table["flags"]) & EDGE) == 0] for table in lists]
+    # What is cut off by the edge of a frame has its centre in the wrong place: such a star is
+    # listed, but its place comes from the frames on which it is whole.
+    every, lists = lists, [table[(np.asarray(table["flags"]) & EDGE) == 0] for table in lists]
     # The frame with the most stars is the deepest; of equal ones the first.
     best = {}
     for k in sorted(range(len(frames)), key=lambda k: -len(lists[k])):
@@ -206,13 +207,14 @@ def _write_stars(frames, catalogue, target, product):
     width = float(ccd.meta.get("FWHM") or np.nan) * scale
     # Two detections of one star lie within a fraction of a width; plate solutions within less.
     radius = max(1.0, 0.5 * width) if np.isfinite(width) else max(1.0, 1.5 * scale)
-    stars = merge_stars({name: lists[k] for name, k in best.items()}, radius=radius)
+    stars = merge_stars({name: every[k] for name, k in best.items()}, radius=radius)
     if not len(stars):
         raise FrameError("no star was detected on any frame")
     stars = refine_positions(stars, lists, radius=radius)
     # A satellite trail or a cosmic ray is there once, a star again on the next frame.
     n_frames = Counter(frame["filter"] for frame in frames)
-    again = [n_frames[name] < 3 for name in stars["found_in"]] | (stars["n_detected"] > 1)
+    few = np.array([n_frames[name] < 3 for name in stars["found_in"]], bool)
+    again = stars["n_detected"] > np.where(few, 0, 1)
     stars = stars[again]
     stars["star"] = np.arange(len(stars))
     target = None if target is None else SkyCoord(*target, unit="deg")

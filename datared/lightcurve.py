@@ -16,6 +16,7 @@ from .ensemble import (
     comparison_stars,
     ensemble,
     leave_one_out,
+    level_sides,
     median_correction,
     spread,
     usable,
@@ -93,19 +94,22 @@ def differential_light_curve(photometry, *, star=None, filter=None, radius=None,
     flux, error, flags = (
         part[:, rows] for part in (photometry.flux, photometry.flux_err, photometry.flags)
     )
+    side = np.asarray(epochs["flipped"], bool)
     rate = np.asarray(epochs["exptime"], float)[None, :, None]
     flux, error = flux / rate, error / rate
     first = photometry.default_radius if radius is None else radius
     if not 0 <= first < flux.shape[2]:
         raise ConfigError(f"radius {radius} is not an index of the radii {photometry.radii}")
-    chosen = _choose(flux[:, :, first], error[:, :, first], flags[:, :, first], star, comparison)
+    chosen = _choose(
+        flux[:, :, first], error[:, :, first], flags[:, :, first], star, comparison, side
+    )
     used = np.flatnonzero(chosen["used"])
     floor = _excess(chosen, used)
-    scatters = [_scatter(flux, error, flags, used, k, floor) for k in range(flux.shape[2])]
+    scatters = [_scatter(flux, error, flags, used, k, floor, side) for k in range(flux.shape[2])]
     if radius is None and len(used) > 1 and np.isfinite(scatters).any():
         radius = int(np.nanargmin(scatters))
         chosen = _choose(
-            flux[:, :, radius], error[:, :, radius], flags[:, :, radius], star, comparison
+            flux[:, :, radius], error[:, :, radius], flags[:, :, radius], star, comparison, side
         )
         used = np.flatnonzero(chosen["used"])
     radius = first if radius is None else radius
@@ -114,6 +118,7 @@ def differential_light_curve(photometry, *, star=None, filter=None, radius=None,
         np.where(good, flux[used, :, radius], np.nan),
         np.where(good, error[used, :, radius], np.nan),
         floor=_excess(chosen, used),
+        side=side,
     )
     curve = _curve(epochs, flux[star, :, radius], error[star, :, radius], common)
     curve["flags"] = flags[star, :, radius] | np.where(curve["cloudy"], CLOUDY, 0)
@@ -226,11 +231,13 @@ def _star_of(photometry, star):
     return int(star)
 
 
-def _choose(flux, error, flags, star, named):
+def _choose(flux, error, flags, star, named, side):
     """Comparison stars; of more different brightness where there are few."""
-    table = comparison_stars(flux, error, flags, target=star, named=named)
+    table = comparison_stars(flux, error, flags, target=star, named=named, side=side)
     if table["used"].sum() < FEW_STARS and not len(named):
-        wider = comparison_stars(flux, error, flags, target=star, flux_range=(0.02, 50.0))
+        wider = comparison_stars(
+            flux, error, flags, target=star, flux_range=(0.02, 50.0), side=side
+        )
         if wider["used"].sum() > table["used"].sum():
             table = wider
     if not table["used"].any():
@@ -244,14 +251,15 @@ def _choose(flux, error, flags, star, named):
     return table
 
 
-def _scatter(flux, error, flags, used, radius, floor):
+def _scatter(flux, error, flags, used, radius, floor, side):
     """Scatter of the comparison stars against each other in one radius: the median of them."""
     flux, error, flags = (part[used, :, radius] for part in (flux, error, flags))
     good = usable(flux, error, flags)
     flux, error = np.where(good, flux, np.nan), np.where(good, error, np.nan)
     if len(used) < 2:
         return np.nan
-    scatter = spread(leave_one_out(flux, error, ensemble(flux, error, floor=floor))[0])
+    common = ensemble(flux, error, floor=floor, side=side)
+    scatter = spread(level_sides(leave_one_out(flux, error, common)[0], side))
     return float(np.nanmedian(scatter)) if np.isfinite(scatter).any() else np.nan
 
 

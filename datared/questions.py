@@ -91,11 +91,11 @@ _NOT_BJD = "You are some minutes off. Is it BJD_TDB, and of the middle of the ex
 
 
 def _contact(key):
-    """Keywords of a question for a contact time: 2 minutes, and hints for other clocks."""
+    """Keywords of a question for a contact time: 4 minutes (a trapezoid's own error is 3)."""
     minutes = 1 / 1440
-    ranges = [lambda t, s=s: (t[key] + s * 2 * minutes, t[key] + s * 12 * minutes) for s in (-1, 1)]
+    ranges = [lambda t, s=s: (t[key] + s * 4 * minutes, t[key] + s * 12 * minutes) for s in (-1, 1)]
     return {
-        **_truth(key, 2 * minutes, "transit", unit="d", hint=_JD_HINT),
+        **_truth(key, 4 * minutes, "transit", unit="d", hint=_JD_HINT),
         "mistakes": tuple((lambda t, r=r: tuple(sorted(r(t))), _NOT_BJD) for r in ranges),
     }
 

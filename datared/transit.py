@@ -225,7 +225,7 @@ def fit_trapezoid(
         Standard errors of the flux.
     mid_time, depth, duration, ingress : float, optional
         First guesses, as in `trapezoid`. Without ``mid_time`` it is searched over all times;
-        without ``ingress`` it starts at 15 % of the duration.
+        without ``ingress`` it starts at 10, 25 and 40 % of the duration.
     baseline : array_like of float, shape (n,) or (n, k), optional
         Columns (time, airmass, side of the pier ...) of the baseline beside the constant. They are
         shifted to zero mean, and solved for linearly at each step.
@@ -264,7 +264,8 @@ def fit_trapezoid(
     >>> round(fit.values["depth"], 4), round(fit.values["mid_time"], 4), fit.significant
     (0.0105, 0.01, True)
     """
-    ingress = 0.15 * _days(duration) if ingress is None else _days(ingress)
+    flanks = (0.1, 0.25, 0.4) if ingress is None else (_days(ingress) / _days(duration),)
+    ingress = flanks[0] * _days(duration)
     guess = {
         "mid_time": mid_time,
         "depth": float(depth),
@@ -291,8 +292,14 @@ def fit_trapezoid(
     }
     widths = (0.6, 1.0, 1.6) if "duration" not in fixed else (1.0,)
     starts = [
-        {**guess, "mid_time": t, "duration": w * guess["duration"], "ingress": w * ingress}
+        {
+            **guess,
+            "mid_time": t,
+            "duration": w * guess["duration"],
+            "ingress": w * flank * guess["duration"],
+        }
         for w in widths
+        for flank in flanks
         for t in _mid_times(mid_time, data, w * guess["duration"])
     ]
     return _result(data, model, starts, limits, fixed, _trapezoid_numbers)

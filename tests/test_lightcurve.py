@@ -236,6 +236,21 @@ def test_radius_is_chosen_by_the_comparison_stars_only():
         differential_light_curve(result, radius=7)
 
 
+def test_flip_steps_of_the_flat_do_not_choose_radius_or_stars():
+    """Steps of 2 % at the flip, other ones for every star, hide which radius is the better one."""
+    expected = differential_light_curve(make_photometry())[0].meta["scatter_by_radius"]
+    tilted = make_photometry()
+    step = np.where(tilted.epochs["flipped"], 1 + 0.02 * np.linspace(-1, 1, 10)[:, None], 1.0)
+    tilted.flux[:] *= step[:, :, None]
+    curve, comparisons = differential_light_curve(tilted)
+    # The steps alone would be a scatter of 0.01. The level of a side, known to 1 / sqrt(50) of
+    # the scatter of an epoch, takes 1 % away; the medians over the stars differ by some per cent.
+    assert curve.meta["scatter_by_radius"] == pytest.approx(expected, rel=0.1)
+    assert curve.meta["radius"] == 0
+    good = comparisons[comparisons["used"]]
+    assert len(good) >= 5 and np.all(good["scatter"] < 1.6 * good["expected"])
+
+
 def test_e35_mixed_filters_refused():
     """Two filters under one object: refused with their names, separated when one is named."""
     result = make_photometry(filters="gr" * 60)
