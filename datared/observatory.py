@@ -12,6 +12,7 @@ from astropy.time import Time
 from astropy.utils import iers
 
 __all__ = [
+    "APERTURE",
     "EXTINCTION",
     "FOCAL_LENGTH",
     "HEIGHT",
@@ -26,7 +27,6 @@ __all__ = [
     "barycentric_time",
     "iso_times",
     "meridian_ra",
-    "scintillation",
     "site_location",
     "sky_level",
 ]
@@ -122,34 +122,6 @@ def barycentric_time(times, *, ra, dec):
     with iers.earth_orientation_table.set(iers.IERS_B.open()):
         delay = times.light_travel_time(SkyCoord(ra * u.deg, dec * u.deg), ephemeris="builtin")
         return (times.tdb + delay).jd
-
-
-def scintillation(airmass, *, exptime):
-    r"""Relative scatter of a star's light by scintillation (Young 1967, AJ 72, 747).
-
-    .. math:: \sigma = 0.09 \, D^{-2/3} X^{1.75} (2 t)^{-1/2} e^{-h / 8000}
-
-    with the diameter `D` in cm, the airmass `X`, the exposure `t` in s and the height `h` in m.
-
-    Parameters
-    ----------
-    airmass : float or array-like of float
-        Airmass.
-    exptime : float
-        Seconds.
-
-    Returns
-    -------
-    float or numpy.ndarray of float
-        Standard deviation of flux / mean flux.
-
-    Examples
-    --------
-    >>> round(float(scintillation(1.0, exptime=60.0)), 5)
-    0.00059
-    """
-    tube = (APERTURE * 100) ** (-2 / 3)
-    return 0.09 * tube * np.asarray(airmass) ** 1.75 * np.exp(-HEIGHT / 8000) / np.sqrt(2 * exptime)
 
 
 def sky_level(filter, *, airmass, moon=0.0):

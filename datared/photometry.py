@@ -30,7 +30,6 @@ __all__ = [
     "best_radius",
     "describe_flags",
     "growth_curve",
-    "scintillation",
 ]
 
 #: Name and bit of every photometry flag.
@@ -199,40 +198,6 @@ def aperture_photometry(
         "errors": "complete" if gain else "lower limit: no gain, photons of the star not counted",
     }
     return table
-
-
-def scintillation(exposure, *, diameter, airmass, height=0.0):
-    r"""Relative scatter of a star's flux by the turbulence of the air.
-
-    .. math:: 0.09 \, D^{-2/3} X^{1.75} e^{-h / 8000} / \sqrt{2 t}
-
-    (Young 1967, AJ 72, 747; in practice right to a factor of 1.5.)
-
-    Parameters
-    ----------
-    exposure : float
-        Exposure time ``t`` in seconds.
-    diameter : float
-        Diameter ``D`` of the telescope in centimetres.
-    airmass : float
-        Airmass ``X``.
-    height : float
-        Height ``h`` of the site in metres.
-
-    Returns
-    -------
-    float
-        Standard deviation of the relative flux.
-
-    Examples
-    --------
-    >>> round(scintillation(60.0, diameter=35.0, airmass=1.5) * 1000, 2)
-    1.56
-    """
-    return (
-        0.09 * diameter ** (-2 / 3) * airmass**1.75 * math.exp(-height / 8000)
-        / math.sqrt(2 * exposure)
-    )  # fmt: skip
 
 
 def growth_curve(flux, *, flags=None):

@@ -12,6 +12,7 @@ from .errors import ConfigError
 from .events import light_curves, make_planet, moving_object, transit_stars
 from .instrument import make_sensor
 from .observatory import (
+    APERTURE,
     EXTINCTION,
     HEIGHT,
     LATITUDE,
@@ -19,7 +20,6 @@ from .observatory import (
     PIXEL_SCALE,
     Recorder,
     meridian_ra,
-    scintillation,
 )
 from .observing import take_calibrations, take_light, truth_table, write_truth
 from .scene import (
@@ -32,6 +32,7 @@ from .scene import (
 )
 from .schedule import CLUSTER_FILTERS, cluster_exposures, transit_exposures
 from .settings import write_night
+from .times import scintillation
 
 __all__ = ["simulate_cluster", "simulate_transit"]
 
@@ -220,14 +221,16 @@ def simulate_transit(
     )
     nothing = {"files": ["?"] * n_light, "n_cosmic": [0] * n_light}
     frames = truth_table(exposures, **nothing, gain=sensor.gain, place=place)
+    frames["scintillation"] = scintillation(
+        frames["exptime"], diameter=100 * APERTURE, airmass=frames["airmass"], height=HEIGHT
+    )
     planet = make_planet(frames["bjd_tdb_mid"], depth, rng)
     curves = light_curves(frames, planet, rng)
     mover = moving_object(exposures, shape, streams[1])
     files, n_cosmic = [], []
     for number, exposure in enumerate(exposures):
         noise = next(rngs)
-        sigma = float(scintillation(exposure.airmass, exptime=exposure.exptime))
-        factor = 1 + sigma * noise.standard_normal(len(stars) + 3)
+        factor = 1 + frames["scintillation"][number] * noise.standard_normal(len(stars) + 3)
         factor[: len(stars)][stars["kind"] == "target"] *= curves["target"][number]
         factor[: len(stars)][stars["kind"] == "variable"] *= curves["variable"][number]
         # The mover is drawn in three places along its way during the exposure.
@@ -247,7 +250,6 @@ def simulate_transit(
         n_cosmic.append(hits)
     frames.replace_column("file", files)
     frames["n_cosmic"] = n_cosmic
-    frames["scintillation"] = scintillation(frames["airmass"], exptime=60.0)
     for table in (curves, mover):
         table.replace_column("file", files)
     parameters = {"seed": seed, "object": recorder.object_name, "center": list(center), **planet}

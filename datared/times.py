@@ -1,4 +1,4 @@
-"""Times and airmass: the middle of an exposure on the clocks that observers compare.
+"""Times and air: the middle of an exposure on the usual clocks, airmass, scintillation.
 
 Everything here works without a network: positions of the Earth come from astropy's built-in
 ephemeris, and Earth rotation from the tables that are installed with astropy.
@@ -15,7 +15,7 @@ from astropy.utils import iers
 from astropy.utils.exceptions import AstropyWarning
 from erfa import ErfaWarning
 
-__all__ = ["airmass", "altitude", "bjd_tdb", "mid_exposure"]
+__all__ = ["airmass", "altitude", "bjd_tdb", "mid_exposure", "scintillation"]
 
 SECONDS_PER_DAY = 86400.0
 
@@ -161,6 +161,38 @@ def airmass(height, *, formula="kasten-young"):
     if formula != "kasten-young":
         raise ValueError(f"formula {formula!r} is not known; say 'kasten-young' or 'secant'")
     return 1 / (np.sin(np.radians(degrees)) + 0.50572 * (degrees + 6.07995) ** -1.6364)
+
+
+def scintillation(exposure, *, diameter, airmass, height=0.0):
+    r"""Relative scatter of a star's flux by the turbulence of the air.
+
+    .. math:: 0.09 \, D^{-2/3} X^{1.75} e^{-h / 8000} / \sqrt{2 t}
+
+    (Young 1967, AJ 72, 747; in practice right to a factor of 1.5.)
+
+    Parameters
+    ----------
+    exposure : float
+        Exposure time ``t`` in seconds.
+    diameter : float
+        Diameter ``D`` of the telescope in centimetres.
+    airmass : float or array_like of float
+        Airmass ``X``.
+    height : float
+        Height ``h`` of the site in metres.
+
+    Returns
+    -------
+    float or numpy.ndarray of float
+        Standard deviation of the relative flux.
+
+    Examples
+    --------
+    >>> round(float(scintillation(60.0, diameter=35.0, airmass=1.5)) * 1000, 2)
+    1.56
+    """
+    tube = 0.09 * diameter ** (-2 / 3) * np.exp(-height / 8000)
+    return tube * np.asarray(airmass, float) ** 1.75 / np.sqrt(2 * exposure)
 
 
 @contextlib.contextmanager

@@ -16,7 +16,6 @@ from datared.observatory import (
     barycentric_time,
     iso_times,
     meridian_ra,
-    scintillation,
     sky_level,
 )
 
@@ -49,14 +48,6 @@ def test_sky_level_is_the_brightness_of_the_sky():
         per_arcsec = sky_level(name, airmass=1.0) / PIXEL_SCALE**2
         assert ZERO_POINT[name] - 2.5 * np.log10(per_arcsec) == pytest.approx(SKY_BRIGHTNESS[name])
     assert sky_level("r", airmass=2.0) > sky_level("r", airmass=1.0)
-
-
-def test_scintillation_falls_with_time_and_grows_with_airmass():
-    """Four times the time halves it; airmass 2 raises it by 2^1.75."""
-    assert scintillation(1.0, exptime=240.0) == pytest.approx(scintillation(1.0, exptime=60.0) / 2)
-    assert scintillation(2.0, exptime=60.0) / scintillation(1.0, exptime=60.0) == pytest.approx(
-        2**1.75
-    )
 
 
 def test_recorder_writes_the_dialect_of_nina(tmp_path):

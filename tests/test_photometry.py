@@ -15,9 +15,9 @@ from datared.photometry import (
     best_radius,
     describe_flags,
     growth_curve,
-    scintillation,
 )
 from datared.render import sensor_counts, star_image
+from datared.times import scintillation
 
 GAIN, READ_NOISE, OFFSET = 0.5, 5.0, 300.0
 

@@ -23,7 +23,7 @@ PACKAGE = ROOT / "datared"
 # The rooms in the order of the flow: a room imports only rooms above it. A module that is not in
 # the list (a part of a room kept in a file of its own) belongs to whichever rooms import it.
 ROOMS = """
-errors headers night pixels products frames isochrones transit render simulate samples combine
+errors headers night pixels products frames times isochrones transit render simulate samples combine
 reduction background sources catalogs astrometry photometry magnitudes lightcurve stacking plots
 checks pipeline cli
 """.split()

@@ -7,7 +7,7 @@ from astropy.coordinates import AltAz, EarthLocation, SkyCoord
 from astropy.time import Time
 from astropy.utils import iers
 
-from datared.times import airmass, altitude, bjd_tdb, mid_exposure
+from datared.times import airmass, altitude, bjd_tdb, mid_exposure, scintillation
 
 SITE = EarthLocation.from_geodetic(lon=-121.6429 * u.deg, lat=37.3414 * u.deg, height=1283 * u.m)
 STAR = SkyCoord(31.04276, 46.68785, unit="deg")
@@ -93,3 +93,10 @@ def test_altitude_equals_astropy():
             for day in jd
         ]
     assert np.allclose(altitude(jd, STAR, location=SITE).to_value("deg"), direct, atol=1e-6)
+
+
+def test_scintillation_falls_with_time_and_grows_with_airmass():
+    """Four times the time halves it; airmass 2 raises it by 2^1.75."""
+    once = scintillation(60.0, diameter=35, airmass=1.0)
+    assert scintillation(240.0, diameter=35, airmass=1.0) == pytest.approx(once / 2)
+    assert scintillation(60.0, diameter=35, airmass=2.0) == pytest.approx(once * 2**1.75)
