@@ -1,11 +1,11 @@
 """The night as a whole: stages, currency, failures, kills, and the command line."""
 
 import hashlib
-import os
 import shutil
 import signal
 import subprocess
 import sys
+import time
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
@@ -108,19 +108,21 @@ def test_e21_truncated_frame_is_listed_and_the_night_goes_on(small):
 
 
 def test_killed_ten_times_gives_the_same_bytes(small, clean_digests):
-    """Killed at ten moments spread over the run (no chance to clean up), then run to the end."""
+    """Killed at ten random moments of its progress (no chance to clean up), then run to the end."""
     night = load_night(small)
     command = [sys.executable, "-c", "from datared.cli import app; app()", "run", str(small)]
     command += ["--upto", "photometry"]
-    rng = np.random.default_rng(10)
-    seconds = rng.uniform(1.0, 6.0, 10)
-    for wait in seconds:
+    killed = 0
+    # A clean run leaves 31 files; a kill comes when so many are there, while the next is written.
+    for files in np.sort(np.random.default_rng(10).integers(1, 30, 10)):
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        try:
-            process.wait(wait)
-        except subprocess.TimeoutExpired:
-            os.kill(process.pid, signal.SIGKILL)
-            process.wait()
+        while process.poll() is None:
+            if sum(path.suffix in (".fits", ".ecsv") for path in night.work.rglob("*")) >= files:
+                time.sleep(0.02)
+                process.kill()
+                killed += process.wait() == -signal.SIGKILL
+            time.sleep(0.002)
+    assert killed >= 8
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert digests(night.work) == clean_digests
