@@ -70,6 +70,7 @@ _ROOMS = (
     "simulate",
     "sources",
     "stacking",
+    "summary",
     "times",
     "transit",
     "zeropoints",

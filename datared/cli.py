@@ -200,6 +200,7 @@ def run(
 def _run(night, upto, workers):
     """Run the stages, print each with its counts, and leave with an honest exit code."""
     from .pipeline import run as run_night
+    from .summary import summarise
 
     pool = ProcessPoolExecutor(workers) if workers > 1 else nullcontext()
     with pool as executor:
@@ -208,6 +209,8 @@ def _run(night, upto, workers):
         counts = Counter(str(status) for status in table["status"])
         words = (f"{counts[status]} {status}" for status in STATUSES if counts[status])
         typer.echo(f"{stage:10s} {', '.join(words)}")
+        for line in summarise(night, stage):
+            typer.echo(f"           {line}")
     typer.echo(f"results in {night.work}")
     if len(result.problems):
         typer.echo(f"\n{len(result.problems)} problems (also in problems.ecsv):")

@@ -101,7 +101,8 @@ def test_hat_hot_pixels_are_found_from_the_frames(hat):
 
 def test_hat_transit(hat):
     """The light curve shows the planet, at the depth and the time of the literature."""
-    night = hat[0]
+    night, output = hat
+    assert "a dip of 2." in output
     curve = Table.read(night.work / "lightcurve.ecsv")
     good = np.isfinite(curve["flux"]) & ~curve["cloudy"]
     assert good.sum() >= 140

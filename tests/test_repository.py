@@ -25,7 +25,7 @@ PACKAGE = ROOT / "datared"
 ROOMS = """
 errors headers night pixels products frames times isochrones transit render simulate samples combine
 reduction background sources catalogs astrometry photometry magnitudes lightcurve stacking plots
-checks pipeline cli
+checks summary pipeline cli
 """.split()
 
 

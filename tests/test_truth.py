@@ -14,6 +14,7 @@ from astropy.wcs import WCS
 
 from datared import frames, load_night, pipeline, read_photometry
 from datared.catalogs import match
+from datared.summary import summarise
 from datared.transit import fit_transit
 
 pytestmark = pytest.mark.slow
@@ -172,6 +173,21 @@ def test_light_curve_holds_the_planet(transit):
     assert abs(off) < 3 * fit.errors["mid_time"] and abs(off) * 1440 < 2
     depth, depth_err = fit.values["depth"], fit.errors["depth"]
     assert abs(depth - truth["depth"]) < 3 * depth_err and depth_err < 0.001
+
+
+def test_summary_says_what_was_found(cluster, transit):
+    """The lines that `datared run` prints hold the numbers of the tables."""
+    assert "px (0.0" in summarise(cluster, "solved")[0]
+    magnitudes = summarise(cluster, "magnitudes")
+    assert magnitudes[0].startswith("g: zero point 22.") and "PS1 AB" in magnitudes[0]
+    assert [line.split(":")[1] for line in summarise(cluster, "stack")] == [
+        " 5 frames, 300 s",
+        " 5 frames, 150 s",
+        " 4 frames, 120 s",
+    ]
+    assert summarise(cluster, "masters") == [] and summarise(cluster, "lightcurve") == []
+    dip = summarise(transit, "lightcurve")[-1]
+    assert dip.startswith("a dip of 1.") and "BJD_TDB 2460587.44" in dip
 
 
 def test_injected_troublemakers_are_no_comparison_stars(transit):

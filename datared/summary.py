@@ -1,0 +1,148 @@
+"""What a night came to: for each stage a few numbers that say whether to believe the next one."""
+
+import numpy as np
+from astropy.table import Table
+
+from .assembly import read_photometry
+from .frames import read_product
+from .transit import fit_trapezoid
+
+__all__ = ["summarise"]
+
+
+def summarise(night, stage):
+    """Say in a line or two what a stage found.
+
+    Parameters
+    ----------
+    night : Night
+        A night that was reduced up to the stage.
+    stage : str
+        Name of the stage.
+
+    Returns
+    -------
+    list of str
+        Lines to print; empty for a stage without numbers, or without results.
+
+    Notes
+    -----
+    The line of the light curve tells of a trapezoid, fitted together with a straight line in time
+    and an offset for each side of a meridian flip, where one is found (see
+    `datared.transit.TransitFit.significant`). It is a first look, not a measurement to publish.
+    """
+    lines = {
+        "solved": _solved,
+        "photometry": _photometry,
+        "magnitudes": _magnitudes,
+        "lightcurve": _lightcurve,
+        "stack": _stack,
+    }
+    return lines[stage](night) if stage in lines else []
+
+
+def _solved(night):
+    """Residuals, scale and seeing of the solved frames."""
+    table = _table(night.work / "astrometry.ecsv")
+    table = table[table["status"] != "failed"] if len(table) else table
+    if not len(table):
+        return []
+    return [
+        f"residual {_range(table['rms_px'], '.3f')} px "
+        f"({_range(table['rms_arcsec'], '.2f')} arcsec) with {_range(table['n_matched'], '.0f')} "
+        "stars",
+        f"scale {np.median(table['scale']):.4f} arcsec/px, FWHM {_range(table['fwhm'], '.2f')} px",
+    ]
+
+
+def _photometry(night):
+    """Stars, epochs and radii."""
+    result = read_photometry(night)
+    radii = ", ".join(f"{radius:g}" for radius in result.radii)
+    chosen = result.radii[result.default_radius]
+    return [
+        f"{len(result.stars)} stars on {len(result.epochs)} frames, radii {radii} "
+        f"{result.radius_unit} ({chosen:g} for results)"
+    ]
+
+
+def _magnitudes(night):
+    """Zero points of each filter, and stars that have a magnitude in all of them."""
+    points = _table(night.work / "zeropoints.ecsv")
+    stars = _table(night.work / "magnitudes.ecsv")
+    lines, good = [], np.ones(len(stars), bool)
+    for name in dict.fromkeys(points["filter"]):
+        rows = points[points["filter"] == name]
+        if np.isfinite(rows["zero_point"]).any():
+            lines.append(
+                f"{name}: zero point {_range(rows['zero_point'], '.3f')} mag, errors "
+                f"{_range(rows['error'], '.4f')}, {_range(rows['n'], '.0f')} stars "
+                f"({rows['system'][0]})"
+            )
+        else:
+            lines.append(f"{name}: instrumental magnitudes only ({rows['reason'][0]})")
+        errors = np.ma.filled(np.ma.asarray(stars[f"{name}_err"], float), np.inf)
+        with np.errstate(invalid="ignore"):
+            good &= errors < 0.1
+    filters = ", ".join(dict.fromkeys(points["filter"]))
+    return [*lines, f"{good.sum()} of {len(stars)} stars with errors below 0.1 mag in {filters}"]
+
+
+def _lightcurve(night):
+    """Comparison stars, scatter, and a dip where there is one."""
+    path = night.work / "lightcurve.ecsv"
+    if not path.is_file():
+        return []
+    curve = _table(path)
+    good = np.isfinite(curve["flux"]) & np.isfinite(curve["bjd_tdb_mid"]) & ~curve["cloudy"]
+    time, flux, error = (np.asarray(curve[n][good]) for n in ("bjd_tdb_mid", "flux", "flux_err"))
+    if len(time) < 2:
+        return []
+    step = np.std(np.diff(flux)) / np.sqrt(2)
+    meta = curve.meta
+    lines = [
+        f"{good.sum()} of {len(curve)} epochs in {meta['filter']}, {len(meta['comparison'])} "
+        f"comparison stars, radius {meta['radius_value']:g} {meta['radius_unit']}",
+        f"scatter from frame to frame {100 * step:.2f} %, stated error "
+        f"{100 * np.median(error):.2f} %",
+    ]
+    columns = [time - time.mean()]
+    side = np.asarray(curve["flipped"][good], float)
+    if np.ptp(side):
+        columns.append(side)
+    if len(time) < 10:
+        return lines
+    fit = fit_trapezoid(time, flux, error, baseline=np.column_stack(columns))
+    if fit.significant:
+        value, sigma = fit.values, fit.errors
+        lines.append(
+            f"a dip of {100 * value['depth']:.2f} +- {100 * sigma['depth']:.2f} % at BJD_TDB "
+            f"{value['mid_time']:.5f} +- {sigma['mid_time']:.5f}, {24 * value['duration']:.2f} h "
+            f"long; scatter around it {100 * fit.residual_scatter:.2f} %"
+        )
+    return lines
+
+
+def _stack(night):
+    """Frames and total exposure of each stack."""
+    lines = []
+    for path in sorted((night.work / "stack").glob("*.fits")):
+        if not path.stem.endswith("_exposure"):
+            meta = read_product(path).meta
+            lines.append(f"{path.name}: {meta['NCOMBINE']} frames, {meta['EXPTIME']:g} s")
+    return lines
+
+
+def _table(path):
+    """Table of a file; an empty one where the stage wrote none."""
+    return Table.read(path, format="ascii.ecsv") if path.is_file() else Table()
+
+
+def _range(values, form):
+    """Lowest and highest finite value, or the one where they print alike."""
+    values = np.asarray(np.ma.filled(np.ma.asarray(values, float), np.nan))
+    values = values[np.isfinite(values)]
+    if not values.size:
+        return "unknown"
+    low, high = f"{values.min():{form}}", f"{values.max():{form}}"
+    return low if low == high else f"{low} to {high}"
