@@ -5,6 +5,7 @@ Nothing here shows a solution: a wrong answer gets a hint. The questions are in 
 
 import json
 import math
+import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,7 +60,11 @@ class Check:
 
     def __repr__(self):
         """Text for the reader."""
-        return f"{self.question}: {self.message}"
+        text = f"{self.question}: {self.message}"
+        # As wide as the text of a page; the lines of a message in several lines stay.
+        return "\n".join(
+            textwrap.fill(line, 76, subsequent_indent="    ") for line in text.split("\n")
+        )
 
     def __bool__(self):
         """Whether the answer is right."""
@@ -238,7 +243,9 @@ def _value(answer, unit):
         if answer.scale != "tdb":
             raise ValueError(f"the time scale is {answer.scale}; asked is BJD in TDB.")
         return float(answer.jd)
-    if isinstance(answer, str) or answer is None:
+    if answer is None:
+        raise ValueError("put your number in first.")
+    if isinstance(answer, str):
         raise ValueError(f"this answer is a number, {answer!r} is not one.")
     if isinstance(answer, u.Quantity):
         wanted = u.Unit(unit)

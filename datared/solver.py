@@ -128,7 +128,8 @@ def solve_frame(
         raise ValueError(f"scale {scale} and search_radius {search_radius} must be positive")
     order_by_flux, pixel, error, clean = _star_list(sources, shape)
     ra, dec, rows = _star_catalogue(catalogue)
-    tried = f"{len(pixel)} stars in the frame, {len(ra)} in the catalogue"
+    stars = "1 star" if len(pixel) == 1 else f"{len(pixel)} stars"
+    tried = f"{stars} in the frame, {len(ra)} in the catalogue"
     if min(len(pixel), len(ra)) < 5:
         raise SolveError(f"{tried}: too few to recognise a pattern, 5 are needed in each")
     ra0, dec0, extent = _middle(ra, dec)
