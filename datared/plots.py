@@ -9,6 +9,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from astropy.nddata import NDData
 from astropy.visualization import AsinhStretch, ImageNormalize, LinearStretch, ZScaleInterval
+from matplotlib.patheffects import withStroke
 from matplotlib.ticker import NullFormatter, ScalarFormatter
 
 from .charts import (
@@ -196,8 +197,13 @@ def finder(frame, x, y, *, brightness=None, n_labels=25, target=None, wcs=False,
     size = 0.012 * max(shape)
     style = {"facecolors": "none", "marker": "o", "s": 60}
     ax.scatter(x[rows], y[rows], edgecolors=COLOURS["blue"], linewidths=0.8, **style)
+    # A white rim keeps the numbers readable on stars and on the grain of the sky.
+    rim = [withStroke(linewidth=2.5, foreground="white")]
     for row in rows:
-        ax.annotate(str(row), (x[row] + size, y[row] + size), color=BLUE, fontsize=8, clip_on=True)
+        ax.annotate(
+            str(row), (x[row] + size, y[row] + size), color=BLUE, fontsize=9, weight="bold",
+            clip_on=True, path_effects=rim,
+        )  # fmt: skip
     if target is not None:
         px, py = (x[target], y[target]) if np.ndim(target) == 0 else target
         for step in (-1, 1):
