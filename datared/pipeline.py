@@ -3,13 +3,13 @@
 import logging
 from dataclasses import dataclass, field
 
-from astropy.table import Table
+from astropy.table import Table, unique
 
 from .astrometry import solve_night
 from .errors import ConfigError, DataredError
 from .forced import photometry_night
 from .lightcurve import differential_night
-from .listing import inventory
+from .listing import inventory, select_lights
 from .magnitudes import calibrate_night
 from .masters import masters_night
 from .night import load_night
@@ -125,6 +125,8 @@ def run(night, *, upto=None, executor=None):
     """
     names = stages_upto(upto)
     frames = inventory(night)
+    if names != ["masters"]:
+        _require_lights(frames, night)
     broken = frames[frames["problem"] != ""]
     rows = [("inventory", str(row["file"]), "failed", str(row["problem"])) for row in broken]
     tables = {}
@@ -149,6 +151,22 @@ def run(night, *, upto=None, executor=None):
     with atomic_path(night.work / "problems.ecsv") as temporary:
         problems.write(temporary, format="ascii.ecsv")
     return NightResult(night, tables, problems)
+
+
+def _require_lights(frames, night):
+    """Refuse a night without a light frame to reduce, before anything is written."""
+    if len(select_lights(frames, night)):
+        return
+    lights = frames[frames["kind"] == "light"]
+    there = ", ".join(
+        f"{row['filter']} of {str(row['object']) or 'no name'}"
+        for row in unique(lights, keys=["object", "filter"])
+    )
+    raise ConfigError(
+        f"There is no light frame to reduce with object = {night.object!r} and "
+        f"exclude_filters = {list(night.exclude_filters)}. "
+        + (f"The light frames are {there}." if there else "None of the files is a light frame.")
+    )
 
 
 def fetch_night(name, *, upto=None, seed=None, folder=None, executor=None):

@@ -166,6 +166,8 @@ def test_umbc_layout_run_without_a_file(small, tmp_path):
         app, ["run", *options[:-5], "-x", "U", "r", "--work", str(tmp_path / "other")]
     )
     assert excluded.exit_code == 2, excluded.output
+    assert "no light frame" in excluded.output and "r of DRT 3" in excluded.output
+    assert not (tmp_path / "other" / "manifest.json").exists()
 
 
 def test_raw_frames_are_never_changed(small):
