@@ -1,7 +1,6 @@
 """Command line: ``datared fetch``, ``inspect``, ``run`` and ``simulate``."""
 
 import logging
-import os
 import sys
 import warnings
 from collections import Counter
@@ -224,11 +223,3 @@ def _show(table):
     """Print a table whole, whatever the size of the terminal."""
     for line in table.pformat(max_lines=-1, max_width=-1):
         typer.echo(line)
-
-
-def main():
-    """Run the command line; a pipe that is closed early is no fault."""
-    try:
-        app()
-    except BrokenPipeError:
-        os._exit(DONE)
