@@ -125,7 +125,7 @@ def photometry_night(night, *, executor=None):
     Raises
     ------
     DataredError
-        If no frame is solved or no star was detected.
+        If no frame is solved, no star was detected, or no frame could be measured.
     """
     frames = _solved_frames(night)
     manifest = Manifest(night.work)
@@ -136,10 +136,14 @@ def photometry_night(night, *, executor=None):
     tasks = [_frame_task(night, frame, stars_path) for frame in frames]
     outcomes = run_tasks(tasks, manifest=manifest, executor=executor, label="photometry")
     done = [task.product for task, o in zip(tasks, outcomes, strict=True) if o.status != "failed"]
-    if done:
-        final = run_tasks([_final_task(night, done, stars_path)], manifest=manifest)[0]
-        if final.status == "failed":
-            raise DataredError(f"the photometry could not be put together: {final.reason}")
+    if not done:
+        # The table of an earlier run must not pass for this one's.
+        for path in photometry_files(night.work):
+            path.unlink(missing_ok=True)
+        raise DataredError(f"no frame could be measured; the first: {outcomes[0].reason}")
+    final = run_tasks([_final_task(night, done, stars_path)], manifest=manifest)[0]
+    if final.status == "failed":
+        raise DataredError(f"the photometry could not be put together: {final.reason}")
     return Table(
         {
             "file": [frame["file"] for frame in frames],

@@ -178,6 +178,9 @@ def differential_night(night, *, filter=None, radius=None, executor=None):
     if not np.any(photometry.stars["target"]):
         reason = "the night has no target with a position; set target_coord in its night file"
         log.info("no light curve: %s", reason)
+        # A curve of an earlier run, when there was a target, must not pass for this one's.
+        for path in (curve_path, stars_path):
+            path.unlink(missing_ok=True)
         return Table({"file": [curve_path.name], "status": ["skipped"], "reason": [reason]})
     filter = night.lightcurve.filter if filter is None else filter
     _epochs_of(photometry, filter)  # What the user has to decide is asked before any work.

@@ -1,6 +1,7 @@
 """Photometry of a night: one star list, every frame, one table in the order of time."""
 
 import dataclasses
+import shutil
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from astropy.table import Table
 from astropy.wcs import WCS
 
 from datared import assembly, forced, photometry, pixels
-from datared.errors import DataredError
+from datared.errors import DataredError, FrameError
 from datared.forced import forced_photometry, photometry_night, read_photometry, sky_to_pixel
 from datared.frames import product_name, write_product
 from datared.night import AstrometryOptions, Camera, Night, PhotometryOptions, Site
@@ -220,6 +221,21 @@ def test_one_broken_frame_does_not_stop_the_night(tmp_path):
     bad = table[table["status"] == "failed"]
     assert list(bad["file"]) == ["b.fits"] and "b.fits" in bad["reason"][0]
     assert list(read_photometry(night).epochs["file"]) == ["a.fits", "sub/c.fits"]
+
+
+def test_nothing_measured_leaves_no_table_of_an_earlier_run(tmp_path, monkeypatch):
+    """Where every frame fails, the old table is gone and the reason is raised."""
+    night = write_night(tmp_path, FRAMES[:3])
+    photometry_night(night)
+    shutil.rmtree(night.work / "photometry")
+
+    def refuse(*_):
+        raise FrameError("clouds everywhere")
+
+    monkeypatch.setattr(forced, "_measure", refuse)
+    with pytest.raises(DataredError, match="clouds everywhere"):
+        photometry_night(night)
+    assert not (night.work / "photometry.fits").exists()
 
 
 def test_radius_units(tmp_path):

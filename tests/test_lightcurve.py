@@ -403,7 +403,13 @@ def test_differential_night_of_mixed_filters_and_without_target(tmp_path):
     named = write(result, tmp_path / "named", filter="r")
     assert len(differential_night(named)) == 60
     result.stars["target"] = False
+    without = write(result, tmp_path / "none")
+    # Curves of a run when there still was a target.
+    old = [without.work / "lightcurve.ecsv", without.work / "comparisons.ecsv"]
+    for path in old:
+        path.write_text("old")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        table = differential_night(write(result, tmp_path / "none"))
+        table = differential_night(without)
     assert table["status"][0] == "skipped" and "target" in table["reason"][0]
+    assert not any(path.exists() for path in old)
