@@ -9,20 +9,12 @@ from astropy.io import fits
 from astropy.nddata import CCDData, StdDevUncertainty
 
 from . import pixels
-from .combine import combine
+from .calibrated import CalibratedRows, MasterRows, exposure_time
+from .combine import combine, common_shape
 from .errors import FrameError
-from .frames import read_frame
-from .overscan import find_regions, overscan_level
-from .rows import open_rows
+from .rows import sample_bands
 
-__all__ = [
-    "CalibratedRows",
-    "master_bias",
-    "master_dark",
-    "master_flat",
-    "master_name",
-    "robust_noise",
-]
+__all__ = ["master_bias", "master_dark", "master_flat", "robust_level", "robust_noise"]
 
 log = logging.getLogger("datared.calibration")
 
@@ -34,51 +26,12 @@ FLAT_SATURATED_PIXELS = 0.02
 FLAT_FAINT, FLAT_DIM = 0.01, 0.1
 #: Pixels of a flat at or below this sensitivity are flagged: division would only amplify noise.
 LOW_FLAT_LIMIT = 0.05
+#: Bytes of a raw frame that are looked at before it is combined.
+SAMPLE_MOST = 4e6
 
 
-class CalibratedRows:
-    """Rows of a raw frame without overscan, borders, bias and dark: see `datared.rows`."""
-
-    def __init__(self, frame, *, camera=None, bias=None, dark=None, dark_scale=1.0):
-        self.source = open_rows(frame)
-        self.frame, self.camera, self.name = frame, camera, self.source.name
-        self.step = self.source.step
-        header = frame.meta if isinstance(frame, CCDData) else _header(frame)
-        self.regions = find_regions(header, self.source.shape, camera=camera)
-        self.shape = self.regions.shape(self.source.shape)
-        self.level = None
-        self.dark_scale = np.float32(dark_scale)
-        self.bias, self.dark = (_master_data(m, self.shape, self.name) for m in (bias, dark))
-
-    def rows(self, start, stop):
-        """Calibrated rows; where a master has no value neither have they."""
-        above, columns = 0, slice(None)
-        if self.regions.trim is not None:
-            above, columns = self.regions.trim[0].start, self.regions.trim[1]
-        band = self.source.rows(start + above, stop + above)[:, columns]
-        if self.regions.overscan is not None:
-            if self.level is None:
-                region = self.regions.overscan
-                raw = self.source.rows(region[0].start, region[0].stop)[:, region[1]]
-                self.level = overscan_level(raw, shape=self.source.shape, regions=self.regions)
-            band = band - (self.level[start:stop] if len(self.level) > 1 else self.level)
-        if self.bias is not None:
-            band = band - self.bias[start:stop]
-        if self.dark is not None:
-            band = band - self.dark_scale * self.dark[start:stop]
-        return band
-
-    def error_rows(self, start, stop):
-        """None: the scatter between frames is the error."""
-        return None
-
-    def image(self):
-        """All rows."""
-        return self.rows(0, self.shape[0])
-
-
-def master_bias(frames, *, camera=None, clip=None, memory_limit=512e6):
-    """Combine bias frames by their median.
+def master_bias(frames, *, camera=None, method="median", clip=None, memory_limit=512e6):
+    """Combine bias frames.
 
     Parameters
     ----------
@@ -86,6 +39,8 @@ def master_bias(frames, *, camera=None, clip=None, memory_limit=512e6):
         Raw bias frames of one set-up.
     camera : Camera, optional
         Overscan and trim sections, saturation level.
+    method : {"median", "mean"}
+        As in `datared.combine.combine`. The mean has less noise (by up to 1.25), and needs a clip.
     clip : float or (float, float), optional
         As in `datared.combine.combine`.
     memory_limit : float
@@ -102,33 +57,41 @@ def master_bias(frames, *, camera=None, clip=None, memory_limit=512e6):
     FrameError
         If there is no frame, or the shapes differ.
     """
-    sources = [CalibratedRows(frame, camera=camera) for frame in frames]
-    combined = combine(sources, clip=clip, memory_limit=memory_limit)
+    sources = _sources(frames, memory_limit, camera=camera)
+    common_shape(sources)
+    # The offset of a frame may drift: the noise is that of the difference about its median.
+    noise = math.nan
+    if len(sources) > 1:
+        noise = robust_noise(sources[0].sample()[1] - sources[1].sample()[1]) / math.sqrt(2)
+    combined = combine(sources, method=method, clip=clip, memory_limit=memory_limit)
     master = _master(combined, sources, kind="bias", exptime=0.0)
     master.meta["BIASCOR"] = False
     if len(sources) > 1:
-        # The offset of a frame may drift: the noise is that of the difference about its median.
-        difference = sources[0].image() - sources[1].image()
-        master.meta["READNOIS"] = (
-            _round(robust_noise(difference) / math.sqrt(2)),
-            "read noise, ADU",
-        )
+        master.meta["READNOIS"] = (_round(noise), "read noise, ADU")
     return master
 
 
 def master_dark(
-    frames, *, bias=None, camera=None, exptime=None, clip=None, nsigma=5.0, memory_limit=512e6
+    frames,
+    *,
+    bias=None,
+    camera=None,
+    exptime=None,
+    method="median",
+    clip=None,
+    nsigma=5.0,
+    memory_limit=512e6,
 ):
-    """Combine darks of one exposure time by their median, and find the hot pixels.
+    r"""Combine darks of one exposure time, and find the hot pixels.
 
     Parameters
     ----------
     frames : sequence of paths or astropy.nddata.CCDData
         Raw darks of one set-up and exposure time.
-    bias : astropy.nddata.CCDData, optional
+    bias : astropy.nddata.CCDData, path or MasterRows, optional
         Master bias, subtracted from each. Without it the master contains the bias, and must not be
         scaled in time.
-    camera, clip, memory_limit
+    camera, method, clip, memory_limit
         As in `master_bias`.
     exptime : float, optional
         Exposure time in s; by default the card EXPTIME or EXPOSURE of the first frame.
@@ -138,31 +101,45 @@ def master_dark(
     Returns
     -------
     astropy.nddata.CCDData
-        ADU per exposure (not per second), with uncertainty and flags HOT and BAD_COLUMN; cards as
-        in `master_bias`, and EXPTIME.
+        ADU per exposure (not per second), with flags HOT and BAD_COLUMN, and the uncertainty
+        :math:`\sqrt{\sigma^2 + \sigma_B^2}` of the combined darks and of the bias; cards as in
+        `master_bias`, and EXPTIME.
 
     Raises
     ------
     FrameError
         If there is no frame, or shapes differ from each other or from the bias.
     """
-    sources = [CalibratedRows(frame, camera=camera, bias=bias) for frame in frames]
-    combined = combine(sources, clip=clip, memory_limit=memory_limit)
-    exptime = _exptime(sources) if exptime is None else exptime
+    bias = _opened(bias)
+    sources = _sources(frames, memory_limit, camera=camera, bias=bias)
+    combined = combine(sources, method=method, clip=clip, memory_limit=memory_limit)
+    exptime = exposure_time(sources[0].header) if exptime is None else exptime
     master = _master(combined, sources, kind="dark", exptime=exptime)
+    if bias is not None:
+        sigma = master.uncertainty.array
+        for start in range(0, len(sigma), 64):  # In bands: a bias on disk is never held whole.
+            error = bias.error_rows(start, min(start + 64, len(sigma)))
+            if error is not None:
+                np.hypot(sigma[start : start + 64], error, out=sigma[start : start + 64])
     master.meta["BIASCOR"] = bias is not None
     hot = pixels.hot_map(master.data, nsigma=nsigma)
     # A column that is shifted by less than the noise of a pixel is subtracted well enough.
     columns = pixels.bad_columns(master.data, least=max(robust_noise(master.data), 1e-6))
-    master.flags |= pixels.HOT * hot.astype(np.uint16)
-    master.flags |= pixels.BAD_COLUMN * columns.astype(np.uint16)
-    master.mask = master.flags != 0
+    _flag(master, {pixels.HOT: hot, pixels.BAD_COLUMN: columns})
     master.meta["NHOT"] = (int(hot.sum()), "hot pixels")
     return master
 
 
 def master_flat(
-    frames, *, bias=None, dark=None, dark_scale=1.0, camera=None, clip=3.0, memory_limit=512e6
+    frames,
+    *,
+    bias=None,
+    dark=None,
+    dark_scale=1.0,
+    camera=None,
+    method="median",
+    clip=3.0,
+    memory_limit=512e6,
 ):
     r"""Combine flats of one filter.
 
@@ -170,19 +147,20 @@ def master_flat(
               \quad \text{then divided by its own median.}
 
     Scaling before combining lets twilight flats of any level go together, and the clip takes out
-    what is not in the same place on all of them, such as stars.
+    what is not in the same place on all of them, such as stars. The medians are those of a sample
+    of rows, which is the whole frame up to 2 megapixels.
 
     Parameters
     ----------
     frames : sequence of paths or astropy.nddata.CCDData
         Raw flats of one set-up and filter, of any exposure times.
-    bias : astropy.nddata.CCDData, optional
+    bias : astropy.nddata.CCDData, path or MasterRows, optional
         Master bias.
-    dark : astropy.nddata.CCDData or sequence of it, optional
+    dark : astropy.nddata.CCDData, path or MasterRows, or sequence of it, optional
         Master dark for all, or one (or None) for each frame.
     dark_scale : float or sequence of float
         Its factor for all, or for each frame.
-    camera, memory_limit
+    camera, method, memory_limit
         As in `master_bias`.
     clip : float or (float, float), optional
         As in `datared.combine.combine`; used for three flats or more.
@@ -190,20 +168,23 @@ def master_flat(
     Returns
     -------
     astropy.nddata.CCDData
-        Dimensionless, median 1, with uncertainty and flags DEAD, LOW_FLAT and BAD_COLUMN; cards
-        KIND, NCOMBINE, FLATLVL (ADU, median before normalising), NREJECT and for each rejected
-        frame REJECT1, REJECT2 ... with its name and the reason.
+        Dimensionless, median 1, with uncertainty (of the combined flats) and flags DEAD, LOW_FLAT
+        and BAD_COLUMN; cards KIND, NCOMBINE, FLATLVL (ADU, median before normalising), NREJECT and
+        for each rejected frame REJECT1, REJECT2 ... with its name and the reason.
 
     Raises
     ------
     FrameError
         If no frame can be used (with the reasons), or the shapes differ.
     """
-    darks = list(dark) if isinstance(dark, list | tuple) else [dark] * len(frames)
+    bias = _opened(bias)
+    darks = list(dark) if isinstance(dark, list | tuple) else [_opened(dark)] * len(frames)
     factors = np.broadcast_to(dark_scale, len(frames))
+    most = memory_limit / 4 / max(len(frames), 1)
     used, levels, rejected = [], [], []
     for frame, own, factor in zip(frames, darks, factors, strict=True):
-        source = CalibratedRows(frame, camera=camera, bias=bias, dark=own, dark_scale=factor)
+        options = {"camera": camera, "bias": bias, "dark": own, "dark_scale": factor}
+        source = CalibratedRows(frame, **options, most=min(SAMPLE_MOST, most))
         level, reason = _flat_level(source)
         if reason:
             rejected.append(f"{source.name}: {reason}")
@@ -213,13 +194,15 @@ def master_flat(
             levels.append(level)
     if not used:
         raise FrameError(f"no usable flat: {'; '.join(rejected) or 'there is no frame'}.")
+    common_shape(used)
     scale = np.mean(levels) / np.asarray(levels)
     clip, floor = (clip, _pair_noise(used, scale)) if len(used) > 2 else (None, None)
-    combined = combine(used, clip=clip, scale=scale, floor=floor, memory_limit=memory_limit)
-    master = _master(combined, used, kind="flat", exptime=_exptime(used))
+    limit = memory_limit - most * len(frames)
+    combined = combine(used, method=method, clip=clip, scale=scale, floor=floor, memory_limit=limit)
+    master = _master(combined, used, kind="flat", exptime=exposure_time(used[0].header))
     level = _median(master.data)
     master.data /= np.float32(level)
-    master.uncertainty = StdDevUncertainty(combined.uncertainty / np.float32(level))
+    master.uncertainty.array /= np.float32(level)
     master.unit = u.dimensionless_unscaled
     master.meta["BIASCOR"] = bias is not None
     master.meta["DARKCOR"] = any(own is not None for own in darks)
@@ -229,14 +212,27 @@ def master_flat(
         master.meta[f"REJECT{i + 1}"] = text[:68]
     with np.errstate(invalid="ignore"):
         low = ~(master.data > LOW_FLAT_LIMIT)
-    for bit, found in (
-        (pixels.DEAD, pixels.dead_map(master.data)),
-        (pixels.LOW_FLAT, low),
-        (pixels.BAD_COLUMN, pixels.bad_columns(master.data, least=0.03)),
-    ):
-        master.flags |= bit * found.astype(np.uint16)
-    master.mask = master.flags != 0
+    dead, columns = pixels.dead_map(master.data), pixels.bad_columns(master.data, least=0.03)
+    _flag(master, {pixels.DEAD: dead, pixels.LOW_FLAT: low, pixels.BAD_COLUMN: columns})
     return master
+
+
+def _sources(frames, memory_limit, **options):
+    """Rows of raw frames; together they hold at most a quarter of the memory."""
+    most = min(SAMPLE_MOST, memory_limit / 4 / max(len(frames), 1))
+    return [CalibratedRows(frame, **options, most=most) for frame in frames]
+
+
+def _opened(master):
+    """Rows of a master, opened once for all frames."""
+    return master if master is None or isinstance(master, MasterRows) else MasterRows(master)
+
+
+def _flag(master, maps):
+    """Set the bits of some maps, and the mask of all."""
+    for bit, found in maps.items():
+        master.flags |= np.multiply(found, np.uint16(bit), dtype=np.uint16)
+    master.mask = master.flags != 0
 
 
 def _master(combined, sources, *, kind, exptime):
@@ -248,8 +244,8 @@ def _master(combined, sources, *, kind, exptime):
     master.meta["KIND"] = kind
     master.meta["NCOMBINE"] = combined.n_frames
     master.meta["EXPTIME"] = float(exptime)
-    master.meta["MEDLEVEL"] = (_round(_median(combined.data)), "median, ADU")
-    master.meta["NOISE"] = (_round(_median(combined.uncertainty)), "of the master, ADU")
+    master.meta["MEDLEVEL"] = (_round(robust_level(combined.data)), "level, ADU")
+    master.meta["NOISE"] = (_round(robust_level(combined.uncertainty)), "of the master, ADU")
     if sources[0].regions.trim is not None:
         master.meta["TRIMMED"] = True
     if sources[0].regions.overscan is not None:
@@ -259,15 +255,11 @@ def _master(combined, sources, *, kind, exptime):
 
 def _flat_level(source):
     """Median of a calibrated flat, and why it cannot be used (or an empty text)."""
-    raw = source.frame
-    if not isinstance(raw, CCDData):
-        raw = read_frame(raw, camera=source.camera)
-    part = source.regions.trim or (slice(None), slice(None))
+    raw, calibrated = source.sample()
     limit = source.camera.saturation if source.camera is not None else None
-    limit = limit or raw.meta.get("SATURATE") or (64224.0 if source.step else None)
-    flags = 0 if raw.flags is None else raw.flags[part]
-    bright = np.count_nonzero(np.bitwise_and(flags, pixels.SATURATED)) / raw.data[part].size
-    level, median = _median(source.image()), _median(raw.data[part])
+    limit = limit or source.header.get("SATURATE") or (64224.0 if source.step else None)
+    level, median = _median(calibrated), _median(raw)
+    bright = np.mean(raw >= limit) if limit else 0.0
     if bright > FLAT_SATURATED_PIXELS or (limit and median > FLAT_SATURATED * limit):
         return level, f"saturated (median {median:.0f} ADU, {100 * bright:.1f} % of pixels)"
     if not level > FLAT_FAINT * (limit or 0):
@@ -283,41 +275,32 @@ def _pair_noise(sources, scale):
     The scatter of three or four values alone is often far too small by chance; a clip that
     believed it would take good values out.
     """
-    first, last = sources[0].image() * scale[0], sources[-1].image() * scale[-1]
+    first, last = sources[0].sample()[1] * scale[0], sources[-1].sample()[1] * scale[-1]
     return robust_noise(first - last) / math.sqrt(2)
 
 
-def _header(path):
-    """Header of the first image of a file."""
-    with fits.open(path) as hdus:
-        return next(h for h in hdus if h.is_image and h.header.get("NAXIS", 0) > 0).header.copy()
+def robust_level(image):
+    """Level of an image: the mean of the pixels within 3 robust deviations of the median.
 
+    Finer than a median, which of whole numbers is itself a whole number.
 
-def _exptime(sources):
-    """Exposure time in the first header, NaN where there is none."""
-    frame = sources[0].frame
-    header = frame.meta if isinstance(frame, CCDData) else _header(frame)
-    for card in ("EXPTIME", "EXPOSURE"):
-        if isinstance(header.get(card), int | float):
-            return float(header[card])
-    return math.nan
+    Parameters
+    ----------
+    image : array_like of float
+        Pixels; what is not finite is left out. Of a frame of more than 2 megapixels a sample of
+        rows is looked at.
 
-
-def master_name(master):
-    """Name of a master in messages: its file where it has one, else its kind."""
-    return str(master.meta.get("MASTER") or master.meta.get("KIND", ""))
-
-
-def _master_data(master, shape, name):
-    """Pixels of a master of the same shape; numpy would stretch one row over the frame."""
-    if master is None:
-        return None
-    if master.shape != tuple(shape):
-        raise FrameError(
-            f"{name} has shape {tuple(shape)} and the master {master_name(master)} has "
-            f"{master.shape}: they are of different set-ups."
-        )
-    return np.asarray(master.data, np.float32)
+    Returns
+    -------
+    float
+        In the unit of the pixels; NaN where there is none.
+    """
+    values = _finite(image)
+    if not values.size:
+        return math.nan
+    middle = np.median(values)
+    distance = np.abs(values - middle)
+    return float(values[distance <= 3 * 1.4826 * np.median(distance)].mean(dtype=float))
 
 
 def robust_noise(image):
@@ -326,25 +309,35 @@ def robust_noise(image):
     Parameters
     ----------
     image : array_like of float
-        Pixels; what is not finite is left out.
+        As in `robust_level`.
 
     Returns
     -------
     float
         In the unit of the pixels; NaN where there is none.
     """
-    values = np.asarray(image)
-    values = values[np.isfinite(values)]
-    return (
-        float(1.4826 * np.median(np.abs(values - np.median(values)))) if values.size else math.nan
-    )
+    values = _finite(image)
+    if not values.size:
+        return math.nan
+    values -= np.median(values)
+    return float(1.4826 * np.median(np.abs(values, out=values)))
+
+
+def _finite(image):
+    """Copy of the finite pixels of a sample of an image."""
+    image = np.asarray(image)
+    if image.ndim == 2:
+        bands = sample_bands(image.shape)
+        image = np.concatenate([image[start:stop] for start, stop in bands])
+    return image[np.isfinite(image)]
 
 
 def _median(image):
     """Median of the finite pixels, NaN where there are none."""
-    values = np.asarray(image)
-    values = values[np.isfinite(values)]
-    return float(np.median(values)) if values.size else math.nan
+    values = np.array(image).reshape(-1)
+    if np.isnan(values.min(initial=0)) or not np.isfinite(values.max(initial=0)):
+        values = values[np.isfinite(values)]
+    return float(np.median(values, overwrite_input=True)) if values.size else math.nan
 
 
 def _round(value):

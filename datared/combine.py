@@ -9,14 +9,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from .errors import DataredWarning, FrameError
-from .pixelstack import combine_pixels
+from .pixelstack import combine_pixels, finish_pixels, sorting_network
 from .rows import open_rows
 
-__all__ = ["Combined", "combine"]
+__all__ = ["Combined", "combine", "common_shape"]
 
 _METHODS = {"median": 0, "mean": 1, "sum": 2}
 #: Most bytes of one band of rows of all frames. Small bands stay near the processor.
-_BAND = 24e6
+_BAND = 4_000_000
 #: A deviation of whole numbers is only known to half a step: 1.4826 * 0.5 steps.
 _STEP_NOISE = 0.7413
 
@@ -51,6 +51,8 @@ def combine(
     *,
     method="median",
     clip=None,
+    extrema=None,
+    limits=None,
     max_iterations=5,
     floor=None,
     scale=None,
@@ -75,7 +77,7 @@ def combine(
     ----------
     frames : sequence of arrays, CCDData, paths or row sources
         All of one shape ``(ny, nx)``; see `datared.rows.open_rows`. NaN, infinite and masked
-        pixels are not used. Files are read by bands of rows, each row once.
+        pixels are not used. Files are read by bands of rows, each row once, also with ``scale``.
     method : {"median", "mean", "sum"}
         How to combine.
     clip : float or (float, float), optional
@@ -83,6 +85,11 @@ def combine(
         clipped: a warning says so. A clip by the median works from three frames up; a clip by mean
         and standard deviation would need more than k**2 + 1 frames, because no deviation is
         larger than :math:`(N-1)/\sqrt N` of them.
+    extrema : (int, int), optional
+        How many of the lowest and of the highest values of each pixel are left out, before the
+        clip. Where no value remains the pixel is masked.
+    limits : (float, float), optional
+        Values outside this range, after scaling, are not used.
     max_iterations : int
         Most rounds of clipping.
     floor : float, optional
@@ -100,7 +107,8 @@ def combine(
         median from those within 5 s). ``"input"``: from the uncertainties of the frames, which
         must be `CCDData` that have them. Numbers: standard deviation of each scaled frame.
     memory_limit : float
-        Bytes for the bands that are in memory at a time, beside the results.
+        Most bytes, results included. They are 13 bytes for each pixel; less than that and one row
+        of all frames is not possible.
     threads : int, optional
         Bands worked on at a time; by default the number of processors. The result does not
         depend on it.
@@ -124,8 +132,8 @@ def combine(
     same code runs once on pure Gaussian noise for each number of values, and the uncertainty
     is multiplied by what was missing. So the mean uncertainty of many pixels is right for any
     number of values from 2 on; that of a single pixel is as uncertain as a scatter of n values.
-    (Where the noise is only 1 to 2 steps of the counts, a median is itself a whole number, and up
-    to 8 % noisier than stated; a mean is not.)
+    Whole numbers are rounded in that experiment, too: where the noise is only 1 to 2 steps, a
+    median is itself a whole number, and noisier for it.
 
     Examples
     --------
@@ -135,14 +143,15 @@ def combine(
            [2., 2., 2.]], dtype=float32)
     """
     sources = [open_rows(frame) for frame in frames]
-    shape = _common_shape(sources)
+    shape = common_shape(sources)
     n = len(sources)
-    low, high, iterations = _clip_limits(clip, n, max_iterations)
+    rejection = (*_dropped(extrema, n), *_clip_limits(clip, n, max_iterations))
+    low, high = _limits(limits)
     if method not in _METHODS:
         raise ValueError(f"Method {method!r} is not one of {', '.join(_METHODS)}.")
     if weights is not None and method != "mean":
         raise ValueError(f"Weights are for method 'mean' only, not for {method!r}.")
-    weight = _per_frame(weights, n, "weights")
+    weight = np.empty(0) if weights is None else _per_frame(weights, n, "weights")
     factor = _scales(scale, sources)
     step = max(s.step * f for s, f in zip(sources, factor, strict=True))
     if floor is None:
@@ -151,45 +160,72 @@ def combine(
     if isinstance(errors, str) and errors != "input":
         raise ValueError(f"errors {errors!r} is not None, 'input' or one number for each frame.")
 
-    ny, nx = shape
     data, sigma = (np.empty(shape, np.float32) for _ in range(2))
     valid, count = (np.empty(shape, np.int16) for _ in range(2))
     threads = threads or min(os.cpu_count() or 1, 8)
-    # A thread holds its band, the band as it was read, and errors of the same size.
-    height = int(min(_BAND, memory_limit / threads / 3) // (4 * n * nx))
-    height = max(1, min(height, ny))
-    options = (_METHODS[method], low, high, iterations, np.float32(floor))
+    height = _band_height(shape, n, memory_limit, threads)
+    options = (_METHODS[method], *rejection)
 
     def work(start):
-        stop = min(start + height, ny)
-        stack = np.empty((n, (stop - start) * nx), np.float32)
+        stop = min(start + height, shape[0])
+        stack = np.empty((n, (stop - start) * shape[1]), np.float32)
         for i, source in enumerate(sources):
-            np.multiply(source.rows(start, stop).ravel(), factor[i], out=stack[i])
+            source.fill(stack[i].reshape(stop - start, -1), start, stop, factor[i])
+        if limits is not None:
+            stack[(stack < low) | (stack > high)] = np.nan
         variance = _variances(sources, errors, known, factor, start, stop)
+        results = (array[start:stop].reshape(-1) for array in (data, sigma, valid, count))
         combine_pixels(
-            stack,
-            weight,
-            variance,
-            *options,
-            _network(n),
-            data[start:stop].reshape(-1),
-            sigma[start:stop].reshape(-1),
-            valid[start:stop].reshape(-1),
-            count[start:stop].reshape(-1),
+            stack, weight, variance, *options, np.float32(floor), sorting_network(n), *results
         )
 
+        return set(_numbers(valid[start:stop]))
+
     with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(work, range(0, ny, height)))
-    _correct(sigma, valid, count, options, known_errors=errors is not None)
-    if errors is None:
+        numbers = set().union(*pool.map(work, range(0, shape[0], height)))
+        table = _corrections(sigma, valid, count, options, floor, step, errors is not None, numbers)
         # Equal whole numbers have no scatter, but each of them was rounded.
-        rounding = np.float32(step / np.sqrt(12))
-        np.maximum(sigma, rounding / np.sqrt(np.maximum(count, 1)), out=sigma)
+        least = np.zeros(n + 1, np.float32)
+        if errors is None:
+            least[1:] = step / np.sqrt(12 * np.arange(1, n + 1))
+
+        def finish(start):
+            band = slice(start, start + height)
+            finish_pixels(*(a[band].reshape(-1) for a in (sigma, valid, count)), table, least)
+
+        list(pool.map(finish, range(0, shape[0], height)))
     return Combined(data, count == 0, sigma, count, n)
 
 
-def _common_shape(sources):
-    """Shape of all sources, which must be one."""
+def _band_height(shape, n, memory_limit, threads):
+    """Rows of a band, so that the bands of all threads and the results keep to the limit."""
+    row = 4 * n * shape[1]
+    results = 13 * shape[0] * shape[1]
+    # Small bands stay near the processor; very small ones open files too often.
+    wanted = max(_BAND // row, 16)
+    # A thread holds its band, the errors of the same size, and what it reads.
+    allowed = int((memory_limit - results) / threads / 3) // row
+    return max(1, min(wanted, allowed, shape[0]))
+
+
+def common_shape(sources):
+    """Shape of all frames, which must be one.
+
+    Parameters
+    ----------
+    sources : sequence of row sources
+        With ``name`` and ``shape``.
+
+    Returns
+    -------
+    tuple of int
+        ``(ny, nx)``.
+
+    Raises
+    ------
+    FrameError
+        If there is no frame, or the shapes differ.
+    """
     if not sources:
         raise FrameError("There is no frame to combine; give at least one.")
     first = sources[0]
@@ -200,6 +236,26 @@ def _common_shape(sources):
                 f"{tuple(other.shape)}: frames of different size cannot be combined."
             )
     return tuple(first.shape)
+
+
+def _dropped(extrema, n):
+    """How many of the lowest and of the highest values are left out."""
+    low, high = (0, 0) if extrema is None else extrema
+    whole = all(isinstance(number, int | np.integer) for number in (low, high))
+    if not (whole and low >= 0 and high >= 0 and low + high < n):
+        raise ValueError(
+            f"extrema {extrema!r} must be two whole numbers, lowest and highest values to leave "
+            f"out, together fewer than the {n} frames."
+        )
+    return int(low), int(high)
+
+
+def _limits(limits):
+    """Range of the values that are used."""
+    low, high = (-np.inf, np.inf) if limits is None else limits
+    if not low < high:
+        raise ValueError(f"limits {limits!r} must be two numbers, the lower one first.")
+    return np.float32(low), np.float32(high)
 
 
 def _clip_limits(clip, n, max_iterations):
@@ -255,56 +311,47 @@ def _variances(sources, errors, known, factor, start, stop):
     return np.stack([(f * r.ravel()) ** 2 for f, r in zip(factor, rows, strict=True)])
 
 
-@functools.cache
-def _network(n):
-    """Pairs to compare, in order, that sort n values (Batcher's odd-even merge sort)."""
-    pairs = []
-    p = 1
-    while p < n:
-        k = p
-        while k >= 1:
-            for j in range(k % p, n - k, 2 * k):
-                for i in range(min(k, n - j - k)):
-                    if (i + j) // (2 * p) == (i + j + k) // (2 * p):
-                        pairs.append((i + j, i + j + k))
-            k //= 2
-        p *= 2
-    return np.array(pairs, np.int64).reshape(-1, 2)
+def _numbers(valid):
+    """Which numbers of values there are; mostly it is one."""
+    least, most = int(valid.min()), int(valid.max())
+    return [most] if least == most else np.unique(valid).tolist()
 
 
-def _correct(sigma, valid, count, options, *, known_errors):
-    """Multiply the uncertainties by the factor of each number of values (in place)."""
-    *options, floor = options
-    method, _, _, iterations = options
-    if known_errors and method != _METHODS["median"] and iterations == 0:
-        return  # The propagated error of a plain mean is exact.
-    ratio = 0.0
-    if iterations > 0 or method == _METHODS["median"]:
-        ratio = _floor_ratio(sigma, count, valid, floor, options, known_errors=known_errors)
-    numbers = np.flatnonzero(np.bincount(valid.ravel()))
-    table = np.ones(numbers[-1] + 1, np.float32)
-    for number in numbers:
-        table[number] = _experiment(int(number), *options, ratio, known_errors)[0]
-    if len(numbers) == 1:
-        sigma *= table[-1]
-    else:
-        sigma *= table[valid]
-
-
-def _floor_ratio(sigma, count, valid, floor, options, *, known_errors):
-    """Floor of the scatter in units of the noise of the frames: a high one hardly clips."""
+def _corrections(sigma, valid, count, options, floor, step, known_errors, numbers):
+    """Factor of the uncertainty for each number of values, indexed by it."""
+    table = np.ones(max(numbers) + 1, np.float32)
+    plain = options[0] != _METHODS["median"] and options[1:3] == (0, 0) and options[-1] == 0
+    if known_errors and plain:
+        return table  # The propagated error of a plain mean is exact.
     some = slice(None, None, max(1, sigma.shape[0] // 64))
-    observed = _median_scatter(sigma[some], count[some])
-    if floor <= 0 or observed == 0:
-        return 0.0
-    n = int(np.median(valid[some]))
-    # The scatter of what a clip left is smaller than the noise by what the experiment shows.
-    ratio = 0.0
-    for _ in range(6):
-        ratio = min(
-            round(floor / observed * _experiment(n, *options, ratio, known_errors)[1], 1), 5
-        )
-    return ratio
+    if known_errors:
+        floor = step = 0.0
+    unit = 0.0
+    if floor > 0 or step > 0:
+        unit = _noise_unit(sigma[some], count[some], valid[some], options, floor, step)
+    units = _in_units(floor, step, unit)
+    for number in numbers:
+        table[number] = _experiment(number, options, *units, known_errors)[0]
+    return table
+
+
+def _noise_unit(sigma, count, valid, options, floor, step):
+    """Noise of a single value, of which the scatter that a clip leaves is only a part."""
+    observed = _median_scatter(sigma, count)
+    n = int(np.median(valid))
+    unit = observed
+    for _ in range(8):
+        if unit == 0:
+            return 0.0
+        unit = observed / _experiment(n, options, *_in_units(floor, step, unit), False)[1]
+    return unit
+
+
+def _in_units(floor, step, unit):
+    """Floor and step in units of the noise, rounded so that few experiments are needed."""
+    if unit == 0:
+        return 0.0, 0.0
+    return tuple(min(round(value / unit, 1), 5.0) for value in (floor, step))
 
 
 def _median_scatter(sigma, count):
@@ -315,17 +362,26 @@ def _median_scatter(sigma, count):
 
 
 @functools.lru_cache(maxsize=512)
-def _experiment(n, method, low, high, iterations, floor, known_errors):
+def _experiment(n, options, floor, step, known_errors):
     """Combine n Gaussian values of noise 1: true over stated deviation, and median scatter."""
     if n < 2:
         return 1.0, 1.0
     n = min(n, 48)  # What holds for 48 values holds for more.
     pixels = 40_000
-    stack = np.random.default_rng(20).standard_normal((n, pixels), dtype=np.float32)
+    rng = np.random.default_rng(20)
+    stack = rng.standard_normal((n, pixels), dtype=np.float32)
+    if step > 0:
+        # The true value may lie anywhere between two whole numbers.
+        phase = rng.uniform(0, step, pixels).astype(np.float32)
+        stack = np.rint((stack + phase) / np.float32(step)) * np.float32(step) - phase
     variance = np.ones((n, 1), np.float32) if known_errors else np.empty((0, 0), np.float32)
     data, sigma = np.empty(pixels, np.float32), np.empty(pixels, np.float32)
     valid, count = np.empty(pixels, np.int16), np.empty(pixels, np.int16)
-    limits = (method, low, high, iterations, np.float32(floor))
-    combine_pixels(stack, np.ones(n), variance, *limits, _network(n), data, sigma, valid, count)
-    factor = float(np.std(data, dtype=float) / np.nanmean(sigma, dtype=float))
+    combine_pixels(
+        stack, np.empty(0), variance, *options, np.float32(floor), sorting_network(n),
+        data, sigma, valid, count,
+    )  # fmt: skip
+    if np.isnan(sigma).all():  # One value is left, which does not tell its error.
+        return 1.0, 1.0
+    factor = float(np.nanstd(data, dtype=float) / np.nanmean(sigma, dtype=float))
     return factor, _median_scatter(sigma, count)

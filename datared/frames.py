@@ -13,16 +13,10 @@ from astropy.utils.exceptions import AstropyWarning
 from astropy.wcs import WCS
 
 from .errors import FrameError
-from .listing import (
-    count_groups,
-    first_image,
-    inventory,
-    open_quietly,
-    product_name,
-    select_lights,
-)
+from .listing import count_groups, inventory, product_name, select_lights
 from .pixels import NONFINITE, OUTSIDE, SATURATED
 from .products import atomic_path
+from .rows import FileRows
 
 __all__ = [
     "count_groups",
@@ -79,23 +73,15 @@ def read_frame(path, *, camera=None):
     FrameError
         If there is no image with two axes, or the file is damaged.
     """
-    try:
-        with open_quietly(path) as hdus:
-            hdu = first_image(hdus)
-            if hdu is None:
-                raise FrameError(f"{path}: there is no image in this file")
-            header = hdu.header.copy()
-            raw = hdu.data
-    except FrameError:
-        raise
-    except Exception as error:  # A damaged file raises many kinds of errors.
-        raise FrameError(f"{path}: cannot be read ({error})") from error
-    if raw is None or raw.ndim != 2:
-        axes = 0 if raw is None else raw.ndim
-        raise FrameError(f"{path}: the image has {axes} axes; split it into images with 2 axes")
-    data, level = _physical(raw, header)
+    source = FileRows(path)
+    header = source.header
+    data = source.rows(0, source.shape[0])
+    level = None
+    if source.dtype.kind in "iu":
+        level = TYPE_FRACTION * (np.iinfo(source.dtype).max * source.scale + source.zero)
     flags = np.zeros(data.shape, dtype=np.uint16)
-    flags[~np.isfinite(data)] |= np.uint16(NONFINITE)
+    if source.dtype.kind == "f" or source.blank is not None:
+        flags[~np.isfinite(data)] |= np.uint16(NONFINITE)
     if camera is not None and camera.saturation is not None:
         level = camera.saturation
     elif _positive(header, "SATURATE"):
@@ -113,25 +99,6 @@ def read_frame(path, *, camera=None):
         meta=header,
         wcs=_celestial_wcs(header, data.shape),
     )
-
-
-def _physical(raw, header):
-    """Values in float32 from stored numbers, and the level of saturation of their type."""
-    scale, zero = (_number(header, key, default) for key, default in (("BSCALE", 1), ("BZERO", 0)))
-    blank = header.get("BLANK", header.get("ZBLANK"))
-    integer = raw.dtype.kind in "iu"
-    # 32-bit integers and doubles have more digits than float32: they are scaled before rounding.
-    data = raw.astype(np.float64 if raw.dtype.itemsize > 2 else np.float32)
-    if scale != 1:
-        data *= scale
-    if zero != 0:
-        data += zero
-    if integer and isinstance(blank, int):
-        data[raw == blank] = np.nan
-    level = np.iinfo(raw.dtype).max * scale + zero if integer else None
-    with np.errstate(over="ignore"):
-        data = np.ascontiguousarray(data, dtype=np.float32)
-    return data, None if level is None else TYPE_FRACTION * level
 
 
 def write_product(ccd, path, *, header_cards=None):

@@ -9,8 +9,9 @@ from astropy.nddata import CCDData
 from astropy.table import Table, vstack
 
 from . import pixels
-from .calibration import CalibratedRows, master_bias, master_dark, master_flat, robust_noise
-from .frames import inventory, read_product, select_lights, write_product
+from .calibrated import CalibratedRows, MasterRows
+from .calibration import master_bias, master_dark, master_flat, robust_level, robust_noise
+from .frames import inventory, select_lights, write_product
 from .matching import match_frames, plan_masters
 from .products import Manifest, Task, atomic_path, run_tasks
 
@@ -105,11 +106,10 @@ def _task(night, plan):
 
 def _make_master(product, plan, bias, darks, camera):
     """Make and write one master (in any process)."""
-    bias = None if bias is None else read_product(bias)
     if plan.kind == "bias":
         master = master_bias(plan.paths, camera=camera)
     elif plan.kind == "flat":
-        known = {path: read_product(path) for path in {p for p in darks if p is not None}}
+        known = {path: MasterRows(path) for path in {p for p in darks if p is not None}}
         own = [None if path is None else known[path] for path in darks]
         master = master_flat(plan.paths, bias=bias, dark=own, dark_scale=plan.scales, camera=camera)
     else:
@@ -173,7 +173,7 @@ def _numbers(master):
     """Give what the table of masters says about one."""
     return {
         "ncombine": master.meta["NCOMBINE"],
-        "level": master.meta.get("FLATLVL", float(np.nanmedian(master.data))),
+        "level": master.meta.get("FLATLVL", robust_level(master.data)),
         "noise": robust_noise(master.data),
         "n_flagged": int(np.count_nonzero(master.flags)),
     }

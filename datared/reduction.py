@@ -6,13 +6,15 @@ import warnings
 from pathlib import Path
 
 import numpy as np
-from astropy.nddata import StdDevUncertainty
+from astropy.nddata import CCDData, StdDevUncertainty
 from astropy.table import Table
 from astropy.time import Time
 from scipy import ndimage
 
 from . import pixels
-from .calibration import LOW_FLAT_LIMIT, master_bias, master_dark, master_flat, master_name
+from .calibrated import open_master
+from .calibration import master_bias, master_dark, master_flat, robust_level, robust_noise
+from .correction import check_dark, correct
 from .errors import ConfigError, DataredWarning, FrameError
 from .frames import (
     inventory,
@@ -24,7 +26,7 @@ from .frames import (
 )
 from .masters import hot_name
 from .matching import choose_dark
-from .overscan import find_regions, trim_frame
+from .overscan import Regions, find_regions, trim_frame
 from .products import Manifest, Task, run_tasks
 
 __all__ = [
@@ -37,9 +39,6 @@ __all__ = [
 ]
 
 log = logging.getLogger("datared.reduction")
-
-#: Scaling a dark that contains the bias is reported above this many ADU left over.
-BIAS_RESIDUE = 0.5
 
 
 def reduce_frame(
@@ -56,13 +55,11 @@ def reduce_frame(
 ):
     r"""Calibrate one raw frame.
 
-    .. math:: S' = \frac{S - B - s D}{F}, \qquad
-              \sigma^2 = \frac{\max(S - B, 0)}{g} + \frac{R^2}{g^2}
-              + \sigma_B^2 + s^2 \sigma_D^2
+    .. math:: S' = \frac{S - B - s D}{F}
 
-    and :math:`\sigma'^2 = \sigma^2 / F^2 + S'^2 \sigma_F^2 / F^2`. D is the dark without bias, F
-    the flat with median 1, s the ratio of exposure times. Overscan and borders go first. What is
-    missing is left out.
+    B is the master bias, D the master dark without bias, s the ratio of exposure times, F the
+    master flat with median 1. Overscan and borders go first. What is missing is left out. For the
+    errors see `datared.correction.correct`.
 
     Parameters
     ----------
@@ -106,40 +103,43 @@ def reduce_frame(
     >>> float(reduce_frame(raw, bias=bias).data[0, 0])
     200.0
     """
+    ccd = _copied(ccd)
+    if bad_pixels is not None:
+        bad_pixels = np.asarray(bad_pixels, np.uint16)
+    return _reduced(
+        ccd,
+        bias=bias,
+        dark=dark,
+        dark_scale=dark_scale,
+        flat=flat,
+        camera=camera,
+        bad_pixels=bad_pixels,
+        uncertainty=uncertainty,
+        name=name,
+    )
+
+
+def _reduced(ccd, *, bias, dark, dark_scale, flat, camera, bad_pixels, uncertainty, name):
+    """Do what `reduce_frame` does, with the pixels of the given frame."""
     for card in ("BIASCOR", "DARKCOR", "FLATCOR"):
         if ccd.meta.get(card):
             raise FrameError(f"{name} was calibrated already ({card} = T); start from the raw one.")
-    result = _flagged(ccd)
-    result = trim_frame(result, regions=find_regions(ccd.meta, ccd.shape, camera=camera))
-    shape = result.shape
-    for master in (bias, dark, flat):
-        _check_shape(master, shape, name)
+    _grow_saturated(ccd.flags)
+    regions = find_regions(ccd.meta, ccd.shape, camera=camera)
+    result = ccd if regions == Regions() else trim_frame(ccd, regions=regions)
+    masters = {
+        kind: open_master(master, result.shape, name=name)
+        for kind, master in (("bias", bias), ("dark", dark), ("flat", flat))
+    }
     if dark is not None:
-        _check_bias_in_dark(dark, dark_scale, bias, name)
-    data, flags = np.array(result.data, np.float32), result.flags
-    if bias is not None:
-        data -= bias.data
-        flags |= _flags(bias)
-    variance = _variance(data, camera, bias, name) if uncertainty else None
-    if dark is not None:
-        data -= np.float32(dark_scale) * dark.data
-        flags |= _flags(dark)
-        variance = _plus(variance, dark, dark_scale)
-    if flat is not None:
-        sensitivity = np.asarray(flat.data, np.float32)
-        with np.errstate(invalid="ignore"):
-            low = ~(sensitivity > LOW_FLAT_LIMIT)
-        sensitivity = np.where(low, np.float32(np.nan), sensitivity)
-        data /= sensitivity
-        flags |= _flags(flat) | (pixels.LOW_FLAT * low.astype(np.uint16))
-        if variance is not None:
-            variance = _plus(variance / sensitivity**2, flat, data / sensitivity)
+        check_dark(masters["dark"], dark_scale, bias, name=name)
+    noise = _noise(camera, name) if uncertainty else {}
     if bad_pixels is not None:
-        flags |= np.asarray(bad_pixels, np.uint16)
-    flags |= pixels.NONFINITE * (~np.isfinite(data)).astype(np.uint16)
-    result.data, result.flags, result.mask = data, flags, flags != 0
-    if variance is not None:
-        result.uncertainty = StdDevUncertainty(np.sqrt(variance).astype(np.float32))
+        result.flags |= bad_pixels
+    sigma = correct(result.data, result.flags, **masters, dark_scale=dark_scale, **noise, name=name)
+    result.mask = result.flags != 0
+    if sigma is not None:
+        result.uncertainty = StdDevUncertainty(sigma)
     result.meta["BIASCOR"] = bias is not None
     result.meta["DARKCOR"] = dark is not None
     result.meta["DARKSCAL"] = float(dark_scale) if dark is not None else 0.0
@@ -247,14 +247,14 @@ def _task(night, row, match):
 
 def _reduce(product, row, masters, camera, options):
     """Read, calibrate and write one light (in any process)."""
-    loaded = {kind: read_product(path) for kind, path in masters.items()}
-    hot = loaded.pop("hot", None)
+    used = dict(masters)
+    hot = used.pop("hot", None)
     raw = read_frame(row["path"], camera=camera)
-    ccd = reduce_frame(
+    ccd = _reduced(
         raw,
-        **loaded,
+        **{kind: used.get(kind) for kind in ("bias", "dark", "flat")},
         camera=camera,
-        bad_pixels=None if hot is None else hot.flags,
+        bad_pixels=None if hot is None else read_product(hot).flags,
         name=row["file"],
         **options,
     )
@@ -262,11 +262,10 @@ def _reduce(product, row, masters, camera, options):
     for kind, path in masters.items():
         cards[{"hot": "HOTFILE"}.get(kind, f"{kind.upper()}FILE")] = path.name
     write_product(ccd, product, header_cards=cards)
-    good = ccd.data[~ccd.mask]
-    level = float(np.median(good)) if good.size else math.nan
+    good = np.where(ccd.mask, np.float32(np.nan), ccd.data)
     return {
-        "level": level,
-        "noise": float(1.4826 * np.median(np.abs(good - level))) if good.size else math.nan,
+        "level": robust_level(good),
+        "noise": robust_noise(good),
         "n_saturated": int(np.count_nonzero(ccd.flags & pixels.SATURATED)),
         "n_flagged": int(np.count_nonzero(ccd.flags)),
     }
@@ -303,81 +302,37 @@ def _cards(row, header, camera):
     return {key: card for key, card in cards.items() if card[0] is not None and card[0] == card[0]}
 
 
-def _flagged(ccd):
-    """Copy of a raw frame with flags; saturated pixels take their neighbours along."""
-    result = ccd.copy()
+def _copied(ccd):
+    """Copy of a raw frame with flags, float32."""
     if ccd.flags is not None:
         flags = np.array(ccd.flags, np.uint16)
     else:
         flags = pixels.NONFINITE * (~np.isfinite(ccd.data)).astype(np.uint16)
         if ccd.mask is not None:
             flags |= pixels.DEAD * (np.asarray(ccd.mask, bool) & (flags == 0)).astype(np.uint16)
+    data = np.array(ccd.data, np.float32)
+    return CCDData(data, unit=ccd.unit, flags=flags, meta=ccd.meta.copy(), wcs=ccd.wcs)
+
+
+def _grow_saturated(flags):
+    """Let the neighbours of saturated pixels be saturated, too (in place): charge spills over."""
     saturated = (flags & pixels.SATURATED) != 0
     if saturated.any():
         grown = ndimage.binary_dilation(saturated, np.ones((3, 3), bool))
         flags[grown] |= np.uint16(pixels.SATURATED)
-    result.flags = flags
-    return result
 
 
-def _flags(master):
-    """Give the flags of a master; a mask without flags counts as dead."""
-    if master.flags is not None:
-        return np.asarray(master.flags, np.uint16)
-    if master.mask is None:
-        return np.uint16(0)
-    return pixels.DEAD * np.asarray(master.mask, bool).astype(np.uint16)
-
-
-def _check_shape(master, shape, name):
-    """Refuse a master of another shape, also one that numpy would stretch."""
-    if master is None or master.shape == shape:
-        return
-    raise FrameError(
-        f"{name} has shape {shape} and the master {master_name(master)} has {master.shape}: they "
-        "are of different set-ups."
-    )
-
-
-def _check_bias_in_dark(dark, scale, bias, name):
-    """Warn of what is left when bias and dark are scaled together, refuse a bias taken twice."""
-    contains = dark.meta.get("BIASCOR") is False
-    if contains and bias is not None:
-        raise FrameError(
-            f"{name}: the dark contains the bias (BIASCOR = F), which would be subtracted twice; "
-            "make the master dark with the master bias."
-        )
-    residue = (1 - scale) * float(np.nanmedian(dark.data))
-    if (contains or (bias is None and "BIASCOR" not in dark.meta)) and abs(residue) > BIAS_RESIDUE:
-        warnings.warn(
-            f"{name}: the dark contains the bias and is scaled by {scale:g}: about {residue:.0f} "
-            "ADU of the bias stay in the frame. Take bias frames, or darks of the same exposure.",
-            DataredWarning,
-            stacklevel=3,
-        )
-
-
-def _variance(data, camera, bias, name):
-    """Variance (ADU^2) of a frame after bias subtraction, or None with a warning."""
+def _noise(camera, name):
+    """Gain and read noise of a camera, or nothing, with a warning."""
     gain, noise = getattr(camera, "gain", None), getattr(camera, "read_noise", None)
     if gain is None or noise is None:
         warnings.warn(
             f"{name}: no uncertainty, because camera.gain or camera.read_noise is not known.",
             DataredWarning,
-            stacklevel=3,
+            stacklevel=4,
         )
-        return None
-    variance = np.maximum(data, 0) / np.float32(gain) + np.float32((noise / gain) ** 2)
-    return _plus(variance, bias, 1.0)
-
-
-def _plus(variance, master, factor):
-    """Variance with that of a master times a factor."""
-    if variance is None or master is None or master.uncertainty is None:
-        return variance
-    sigma = master.uncertainty.represent_as(StdDevUncertainty).array
-    # A single dark or flat has no scatter to tell its error from.
-    return variance + (np.float32(1) * factor * np.nan_to_num(sigma)) ** 2
+        return {}
+    return {"gain": gain, "read_noise": noise}
 
 
 def _plain(value):

@@ -1,18 +1,25 @@
 """Frames by the row: read a band of rows of each of many frames without holding the frames."""
 
-import contextlib
+import gzip
 import math
+import shutil
+import tempfile
+import threading
+import weakref
 from pathlib import Path
 
 import numpy as np
 from astropy.io import fits
-from astropy.nddata import CCDData
+from astropy.nddata import CCDData, VarianceUncertainty
 from numba import njit
 
 from .errors import FrameError
-from .frames import read_frame
+from .listing import first_image, open_quietly
 
-__all__ = ["ArrayRows", "FileRows", "open_rows"]
+__all__ = ["ArrayRows", "FileRows", "open_rows", "sample_bands"]
+
+#: A sample of a frame holds at most this many bytes, in so many bands of rows.
+SAMPLE_BYTES, SAMPLE_BANDS = 4e6, 16
 
 
 class ArrayRows:
@@ -37,7 +44,7 @@ class ArrayRows:
         self.mask = None if mask is None or mask is np.ma.nomask else np.asarray(mask, bool)
         self.errors = None
         if isinstance(frame, CCDData) and frame.uncertainty is not None:
-            self.errors = np.sqrt(frame.uncertainty.represent_as(_variance()).array)
+            self.errors = np.sqrt(frame.uncertainty.represent_as(VarianceUncertainty).array)
         self.shape = self.data.shape
 
     @property
@@ -52,10 +59,15 @@ class ArrayRows:
 
     def rows(self, start, stop):
         """Rows ``start`` to ``stop`` as float32, masked pixels NaN (a copy)."""
-        band = self.data[start:stop].astype(np.float32)
-        if self.mask is not None:
-            band[self.mask[start:stop]] = np.nan
+        band = np.empty((stop - start, self.shape[1]), np.float32)
+        self.fill(band, start, stop)
         return band
+
+    def fill(self, out, start, stop, factor=1.0):
+        """Put the rows, times a factor, into an array."""
+        np.multiply(self.data[start:stop], np.float32(factor), out=out, casting="unsafe")
+        if self.mask is not None:
+            out[self.mask[start:stop]] = np.nan
 
     def error_rows(self, start, stop):
         """Give the standard deviations of the rows, or None where the frame has none."""
@@ -63,57 +75,144 @@ class ArrayRows:
 
 
 class FileRows:
-    """Rows of the first image in an uncompressed FITS file, read when asked for.
+    """Rows of an image in a FITS file, read when asked for.
 
-    Only the asked rows are read, and no memory is kept: a mapped file would count as resident.
+    Only the asked rows are read, and nothing is mapped (a mapped file would count as resident).
+    Compressed files are unpacked once, into a temporary file.
 
     Parameters
     ----------
     path : str or pathlib.Path
         The file.
+    extension : str, optional
+        Name of the extension; by default the first image.
+
+    Attributes
+    ----------
+    header : astropy.io.fits.Header
+        Header of the image.
+    shape : tuple of int
+        ``(ny, nx)``.
     """
 
-    def __init__(self, path):
+    def __init__(self, path, *, extension=None):
         self.path = Path(path)
         self.name = self.path.name
-        with fits.open(self.path, memmap=True) as hdus:
-            hdu = next((h for h in hdus if h.is_image and h.header.get("NAXIS", 0) > 0), None)
-            if hdu is None or isinstance(hdu, fits.CompImageHDU):
-                raise FrameError(f"{self.name}: no image that can be read by rows.")
-            header = hdu.header
-            if header["NAXIS"] != 2:
-                raise FrameError(f"{self.name}: an image has 2 axes, this has {header['NAXIS']}.")
-            self.start = hdu.fileinfo()["datLoc"]
-            self.shape = (header["NAXIS2"], header["NAXIS1"])
-            self.dtype = np.dtype({8: ">u1"}.get(header["BITPIX"], _big_endian(header["BITPIX"])))
-            self.zero, self.scale = header.get("BZERO", 0.0), header.get("BSCALE", 1.0)
-            self.blank = header.get("BLANK") if self.dtype.kind in "iu" else None
-        if self.path.stat().st_size < self.start + math.prod(self.shape) * self.dtype.itemsize:
+        self.kept = []
+        self.unpacked, self.lock = None, threading.Lock()
+        try:
+            with open_quietly(self.path) as hdus:
+                hdu = first_image(hdus) if extension is None else hdus[extension]
+                if hdu is None:
+                    raise FrameError(f"{self.name}: there is no image in this file")
+                self._describe(hdu)
+        except FrameError:
+            raise
+        except Exception as error:  # A damaged file raises many kinds of errors.
+            raise FrameError(f"{self.name}: cannot be read ({error})") from error
+        size = self.start + math.prod(self.shape) * self.dtype.itemsize
+        if self.unpacked is None and self.path.stat().st_size < size:
             raise FrameError(f"{self.name}: the file ends before its image does.")
+
+    def _describe(self, hdu):
+        """Take over what is needed of an open image."""
+        self.header = hdu.header.copy()
+        if self.header["NAXIS"] != 2:
+            raise FrameError(
+                f"{self.name}: the image has {self.header['NAXIS']} axes; split it into images "
+                "with 2 axes"
+            )
+        bits = self.header["BITPIX"]
+        kind = "u1" if bits == 8 else f"{'f' if bits < 0 else 'i'}{abs(bits) // 8}"
+        self.dtype = np.dtype(f">{kind}")
+        self.shape = (self.header["NAXIS2"], self.header["NAXIS1"])
+        self.zero, self.scale = (
+            float(self.header.get(key, value)) for key, value in (("BZERO", 0), ("BSCALE", 1))
+        )
+        self.blank = self.header.get("BLANK", self.header.get("ZBLANK"))
+        if self.dtype.kind == "f":
+            self.blank = None
+        self.start = 0
+        if isinstance(hdu, fits.CompImageHDU):
+            self._unpack_into_file()
+            np.ascontiguousarray(hdu.data, self.dtype).tofile(self.unpacked)
+        elif self.path.suffix.lower() == ".gz":
+            self._unpack_into_file()
+            with gzip.open(self.path, "rb") as stream:
+                stream.seek(hdu.fileinfo()["datLoc"])
+                shutil.copyfileobj(stream, self.unpacked)
+        else:
+            self.start = hdu.fileinfo()["datLoc"]
+
+    def _unpack_into_file(self):
+        """Open the temporary file, which goes away with this object."""
+        self.unpacked = tempfile.TemporaryFile()
+        weakref.finalize(self, self.unpacked.close)
 
     @property
     def step(self):
         """Smallest step between values: BSCALE for whole numbers, else 0."""
-        return abs(float(self.scale)) if self.dtype.kind in "iu" else 0.0
+        return abs(self.scale) if self.dtype.kind in "iu" else 0.0
+
+    def stored_rows(self, start, stop):
+        """Rows ``start`` to ``stop`` as they are stored (big-endian, not scaled)."""
+        raw = np.empty((stop - start, self.shape[1]), self.dtype)
+        place = start
+        for first, band in self.kept:
+            a, b = max(first, place), min(first + len(band), stop)
+            if a >= b:
+                continue
+            self._read(raw[place - start : a - start], place)
+            raw[a - start : b - start] = band[a - first : b - first]
+            place = b
+        self._read(raw[place - start :], place)
+        return raw
+
+    def keep(self, bands):
+        """Read bands of rows, ``(start, stop)`` in ascending order, and hold them.
+
+        They are not read again. What was held before is forgotten.
+        """
+        self.kept = [(start, self.stored_rows(start, stop)) for start, stop in bands]
 
     def rows(self, start, stop):
         """Rows ``start`` to ``stop`` as float32, blank pixels NaN."""
-        nx = self.shape[1]
-        offset = self.start + start * nx * self.dtype.itemsize
-        raw = np.fromfile(self.path, self.dtype, (stop - start) * nx, offset=offset)
-        if self.dtype == ">i2":
-            band = np.empty(raw.size, np.float32)
-            _decode(raw.view("<u2"), np.float32(self.scale), np.float32(self.zero), band)
-        else:
-            band = (raw * float(self.scale) + float(self.zero)).astype(np.float32)
-        band = band.reshape(stop - start, nx)
-        if self.blank is not None:
-            band[(raw == self.blank).reshape(band.shape)] = np.nan
+        band = np.empty((stop - start, self.shape[1]), np.float32)
+        self.fill(band, start, stop)
         return band
+
+    def fill(self, out, start, stop, factor=1.0):
+        """Put the rows, times a factor, into an array."""
+        raw = self.stored_rows(start, stop)
+        scale, zero = self.scale * factor, self.zero * factor
+        if self.dtype == ">i2":
+            stored = raw.view("<u2").reshape(-1)
+            _decode(stored, np.float32(scale), np.float32(zero), out.reshape(-1))
+        elif self.dtype == ">f4" and zero == 0:
+            np.multiply(raw, np.float32(scale), out=out, casting="unsafe")
+        else:
+            out[:] = raw * scale + zero  # Doubles, until the result is known.
+        if self.blank is not None:
+            out[raw == self.blank] = np.nan
 
     def error_rows(self, start, stop):
         """None: raw files have no uncertainties."""
         return None
+
+    def _read(self, raw, row):
+        """Fill an array with the stored rows from ``row`` on."""
+        if raw.size == 0:
+            return
+        offset = self.start + row * self.shape[1] * self.dtype.itemsize
+        buffer = memoryview(raw.view(np.uint8).reshape(-1))
+        if self.unpacked is None:
+            with self.path.open("rb", buffering=0) as stream:
+                number = _fill(stream, offset, buffer)
+        else:
+            with self.lock:  # Bands are read by several threads, and a file has one position.
+                number = _fill(self.unpacked, offset, buffer)
+        if number < len(buffer):
+            raise FrameError(f"{self.name}: the file ends before its image does.")
 
 
 def open_rows(frame):
@@ -122,14 +221,14 @@ def open_rows(frame):
     Parameters
     ----------
     frame : str, pathlib.Path, array-like, astropy.nddata.CCDData or row source
-        A file is read by bands of rows where its format allows it (FITS, not compressed), else it
-        is read whole. A row source is any object with ``shape``, ``name``, ``step``,
-        ``rows(start, stop)`` and ``error_rows(start, stop)``; it is returned as it is.
+        Of a file, rows are read when they are asked for. A row source is any object with ``shape``,
+        ``name``, ``step``, ``rows(start, stop)``, ``fill(out, start, stop, factor)`` and
+        ``error_rows(start, stop)``; it is returned as it is.
 
     Returns
     -------
     ArrayRows, FileRows or the row source
-        Object with those five.
+        Object with those six.
 
     Raises
     ------
@@ -144,14 +243,52 @@ def open_rows(frame):
     """
     if hasattr(frame, "rows") and hasattr(frame, "shape"):
         return frame
-    if not isinstance(frame, str | Path):
-        return ArrayRows(frame)
-    if Path(frame).suffix.lower() in (".fits", ".fit", ".fts"):
-        with contextlib.suppress(FrameError, OSError):
-            return FileRows(frame)
-    # Compressed, or strange: the room of frames reads it whole, or says what is wrong. Saturated
-    # pixels are values here, as they are in a file that is read by rows.
-    return ArrayRows(read_frame(frame).data, name=Path(frame).name)
+    return FileRows(frame) if isinstance(frame, str | Path) else ArrayRows(frame)
+
+
+def sample_bands(shape, *, most=SAMPLE_BYTES, itemsize=2):
+    """Bands of rows, spread over a frame, from which its level and noise can be told.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        ``(ny, nx)``.
+    most : float
+        Bytes of all bands together; a frame with fewer is one band.
+    itemsize : int
+        Bytes of a pixel.
+
+    Returns
+    -------
+    list of (int, int)
+        First row of each band and the row after its last.
+
+    Examples
+    --------
+    >>> sample_bands((100, 100))
+    [(0, 100)]
+    >>> len(sample_bands((4000, 6000))), sample_bands((4000, 6000))[-1]
+    (16, (3865, 3885))
+    """
+    ny, nx = shape
+    height = int(most / (SAMPLE_BANDS * nx * itemsize))
+    if ny * nx * itemsize <= most or ny <= SAMPLE_BANDS * max(height, 1):
+        return [(0, ny)]
+    height = max(height, 1)
+    middles = (np.arange(SAMPLE_BANDS) + 0.5) * ny / SAMPLE_BANDS
+    return [(start, start + height) for start in (middles - height / 2).astype(int).tolist()]
+
+
+def _fill(stream, offset, buffer):
+    """Read into a buffer from a place of a file; how many bytes there were."""
+    stream.seek(offset)
+    total = 0
+    while total < len(buffer):
+        number = stream.readinto(buffer[total:])
+        if not number:
+            break
+        total += number
+    return total
 
 
 @njit(cache=True, nogil=True)
@@ -160,15 +297,3 @@ def _decode(raw, scale, zero, out):
     for i in range(raw.size):
         swapped = np.int16(np.uint16((raw[i] << 8) & 0xFFFF) | (raw[i] >> 8))
         out[i] = np.float32(swapped) * scale + zero
-
-
-def _big_endian(bitpix):
-    """Give the data type of FITS for a BITPIX."""
-    return f">{'f' if bitpix < 0 else 'i'}{abs(bitpix) // 8}"
-
-
-def _variance():
-    """Class of variances, loaded late because few frames have any."""
-    from astropy.nddata import VarianceUncertainty
-
-    return VarianceUncertainty

@@ -251,7 +251,7 @@ def test_uncertainty_matches_scatter():
 
 
 def test_uncertainty_holds_the_noise_of_the_masters():
-    """Errors of bias, dark and flat are added as the formula says."""
+    """Errors of bias, dark and flat are added as the formula says (the bias is in the dark, too)."""
     camera = SimpleNamespace(gain=2.0, read_noise=4.0, trim=None, overscan=None)
     result = reduce_frame(
         frame(np.full(SHAPE, 1100.0)),
@@ -262,7 +262,9 @@ def test_uncertainty_holds_the_noise_of_the_masters():
         camera=camera,
         uncertainty=True,
     )
-    expected = (1000 / 2 + 4 + 9 + 9) / 0.81 + (1000 * 0.01 / 0.9) ** 2
+    expected = (1000 / 2 + 4 + 0.5**2 * 6**2 + (1 - 2 * 0.5) * 3**2) / 0.81 + (
+        1000 * 0.01 / 0.9
+    ) ** 2
     np.testing.assert_allclose(result.uncertainty.array, np.sqrt(expected), rtol=1e-5)
     with pytest.warns(DataredWarning, match="gain"):
         assert reduce_frame(frame(np.ones(SHAPE)), uncertainty=True).uncertainty is None
