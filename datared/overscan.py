@@ -1,154 +1,138 @@
-"""Overscan and trim: the level read beside the image, and the image without its borders."""
+"""Overscan and trim: the level read beside the image, and the image without its borders.
+
+Where the regions are is found in `datared.regions`, whose names are known here too.
+"""
 
 import math
 import re
-from dataclasses import dataclass
 
 import numpy as np
 from scipy import ndimage
 
 from .errors import FrameError
+from .regions import Piece, Regions, find_regions, parse_section
 
-__all__ = ["Regions", "find_regions", "overscan_level", "parse_section", "trim_frame"]
+__all__ = [
+    "Piece",
+    "Regions",
+    "cut_rows",
+    "find_regions",
+    "overscan_image_level",
+    "parse_section",
+    "subtract_level",
+    "trim_frame",
+]
 
-_SECTION = re.compile(r"\[\s*(\d+)\s*:\s*(\d+)\s*,\s*(\d+)\s*:\s*(\d+)\s*\]")
-
-
-@dataclass(frozen=True)
-class Regions:
-    """Where image and overscan are in a raw frame.
-
-    Parameters
-    ----------
-    trim, overscan : tuple of (slice, slice) or None
-        Rows and columns, as numpy indexes them; None where there is no such region.
-    """
-
-    trim: tuple | None = None
-    overscan: tuple | None = None
-
-    def shape(self, shape):
-        """Shape of the image in a raw frame of that shape."""
-        return shape if self.trim is None else tuple(s.stop - s.start for s in self.trim)
+_REGION_CARDS = re.compile(r"(TRIM|BIAS|DATA)SEC\d*|[ABDT]SEC\d+")
+_PIXEL_CARDS = re.compile(r"(?:CRPIX([12])[A-Z]?|LTV([12]))")
 
 
-def parse_section(text, shape, *, name="section"):
-    """Slices of a FITS section.
+def overscan_image_level(read_section, regions, shape, *, smooth=51):
+    r"""Level to subtract from each piece of the image.
+
+    The median across the overscan, then the running mean over ``smooth`` rows (at the ends a line
+    through as many): that follows a drift while the frame is read, and adds little noise,
+    :math:`1.25 R / \sqrt{w \, n}` for a read noise R and an overscan that is w wide.
 
     Parameters
     ----------
-    text : str
-        Columns and rows, counted from 1, ends included: ``[1025:1056,1:1024]``.
+    read_section : callable
+        ``read_section(rows, columns)`` gives the raw pixels of two slices.
+    regions : Regions
+        Of the raw frame.
     shape : tuple of int
-        Shape of the frame, ``(ny, nx)``; the section must lie inside.
-    name : str
-        Where the section comes from, for messages.
+        Shape of the raw frame, ``(ny, nx)``.
+    smooth : int
+        n, rows to average.
 
     Returns
     -------
-    tuple of slice
-        ``(rows, columns)``.
+    list of (slice, slice, numpy.ndarray of float32)
+        Rows and columns of the trimmed image, and their level: of shape ``(rows, 1)``, or
+        ``(1, columns)`` for an overscan that is wider than high; one value where it lies beside
+        only a part of the rows. Pieces without an overscan are not in the list.
 
     Raises
     ------
     FrameError
-        If it is no section, or not inside the frame.
+        If an overscan has no finite pixel.
 
     Examples
     --------
-    >>> parse_section("[1025:1056,1:1024]", (1024, 1056))
-    (slice(0, 1024, None), slice(1024, 1056, None))
+    >>> raw = np.array([[1, 1, 5, 5, 9], [2, 2, 6, 6, 9]])
+    >>> regions = Regions(trim=(slice(0, 2), slice(2, 4)), overscan=(slice(0, 2), slice(0, 2)))
+    >>> overscan_image_level(lambda *section: raw[section], regions, raw.shape, smooth=1)
+    [(slice(0, 2, None), slice(0, 2, None), array([[1.], [2.]], dtype=float32))]
     """
-    match = _SECTION.fullmatch(str(text).strip())
-    if match is None:
-        raise FrameError(f"{name} = {text!r} is no section; write it as [x1:x2,y1:y2].")
-    x1, x2, y1, y2 = (int(number) for number in match.groups())
-    if not (1 <= x1 <= x2 <= shape[1] and 1 <= y1 <= y2 <= shape[0]):
-        raise FrameError(
-            f"{name} = {text} is not inside the frame, which has {shape[1]} columns and {shape[0]} "
-            "rows; correct it in night.toml or the header."
-        )
-    return slice(y1 - 1, y2), slice(x1 - 1, x2)
+    return [
+        (*part.place, _level(read_section(*part.overscan), part, smooth))
+        for part in regions.parts(shape)
+        if part.overscan is not None
+    ]
 
 
-def find_regions(header, shape, *, camera=None):
-    """Image and overscan of a raw frame.
-
-    The camera of the night file comes first, then TRIMSEC and BIASSEC of the header, then DATASEC
-    for the image (left alone where it does not fit, because some cameras count unbinned pixels).
+def subtract_level(band, levels, *, start=0):
+    """Subtract the levels of `overscan_image_level` from rows of the trimmed image, in place.
 
     Parameters
     ----------
-    header : Mapping
-        Header of the raw frame. A frame that was trimmed already (card TRIMMED) has no regions.
-    shape : tuple of int
-        Shape of the raw frame, ``(ny, nx)``.
-    camera : Camera, optional
-        With ``trim`` and ``overscan`` as FITS sections or None.
-
-    Returns
-    -------
-    Regions
-        The regions.
-
-    Raises
-    ------
-    FrameError
-        If a region is not inside the frame.
+    band : numpy.ndarray of float, shape (n, columns of the trimmed image)
+        The rows.
+    levels : list of (slice, slice, numpy.ndarray)
+        From `overscan_image_level`.
+    start : int
+        Which row of the trimmed image is the first one.
     """
-    if header.get("TRIMMED"):
-        return Regions()
-    found = {}
-    for key, card in (("trim", "TRIMSEC"), ("overscan", "BIASSEC")):
-        text = getattr(camera, key, None)
-        name = f"camera.{key}" if text else card
-        text = text or str(header.get(card, "")).strip()
-        found[key] = parse_section(text, shape, name=name) if text else None
-    if found["trim"] is None and header.get("DATASEC"):
-        try:
-            found["trim"] = parse_section(header["DATASEC"], shape, name="DATASEC")
-        except FrameError:
-            found["trim"] = None
-    whole = (slice(0, shape[0]), slice(0, shape[1]))
-    if found["trim"] == whole:
-        found["trim"] = None
-    return Regions(**found)
+    for rows, columns, level in levels:
+        first, last = max(start, rows.start), min(start + len(band), rows.stop)
+        if first < last:
+            own = level if len(level) == 1 else level[first - rows.start : last - rows.start]
+            band[first - start : last - start, columns] -= own
 
 
-def overscan_level(overscan, *, shape, regions, smooth=51):
-    """Level of the overscan beside each row (or above each column) of the image.
-
-    The median across the overscan, then the mean over ``smooth`` rows: that follows a drift while
-    the frame is read, and adds little noise (1.25 R / sqrt(width * smooth)).
+def cut_rows(read_rows, regions, shape, *, start, stop):
+    """Rows of the trimmed image, from rows of the raw frame; none of them is read twice.
 
     Parameters
     ----------
-    overscan : array-like
-        Pixels of the overscan region.
-    shape : tuple of int
-        Shape of the raw frame, ``(ny, nx)``.
+    read_rows : callable
+        ``read_rows(start, stop)`` gives whole rows of the raw frame.
     regions : Regions
         Of the raw frame.
-    smooth : int
-        Rows to average.
+    shape : tuple of int
+        Shape of the raw frame, ``(ny, nx)``.
+    start, stop : int
+        First row of the trimmed image, and the one after the last.
 
     Returns
     -------
-    numpy.ndarray of float32
-        Shape ``(rows of the image, 1)``, or ``(1, columns of the image)`` for an overscan that is
-        wider than high; one value where it lies beside only a part of the rows.
+    numpy.ndarray, shape (stop - start, columns of the trimmed image)
+        Raw values; a view where the image is one piece.
+
+    Examples
+    --------
+    >>> raw = np.arange(12).reshape(3, 4)
+    >>> regions = Regions(trim=(slice(1, 3), slice(0, 2)))
+    >>> cut_rows(lambda start, stop: raw[start:stop], regions, raw.shape, start=1, stop=2)
+    array([[8, 9]])
     """
-    rows, columns = regions.overscan
-    image = regions.trim or (slice(0, shape[0]), slice(0, shape[1]))
-    axis = 1 if rows.stop - rows.start >= columns.stop - columns.start else 0
-    along, wanted = (rows, image[0]) if axis == 1 else (columns, image[1])
-    level = np.nanmedian(np.asarray(overscan, np.float32), axis=axis)
-    if along.start > wanted.start or along.stop < wanted.stop:
-        level = np.full(wanted.stop - wanted.start, np.nanmedian(level))
-    else:
-        level = ndimage.uniform_filter1d(level, min(smooth, level.size), mode="nearest")
-        level = level[wanted.start - along.start : wanted.stop - along.start]
-    return np.expand_dims(level.astype(np.float32), axis)
+    parts = regions.parts(shape)
+    if len(parts) == 1:
+        rows, columns = parts[0].image
+        return read_rows(rows.start + start, rows.start + stop)[:, columns]
+    band, known = None, {}
+    for part in parts:
+        first, last = max(start, part.place[0].start), min(stop, part.place[0].stop)
+        if first >= last:
+            continue
+        above = part.image[0].start - part.place[0].start
+        if (first, above) not in known:  # Amplifiers side by side share their rows.
+            known[first, above] = read_rows(first + above, last + above)
+        raw = known[first, above]
+        if band is None:
+            band = np.empty((stop - start, regions.shape(shape)[1]), raw.dtype)
+        band[first - start : last - start, part.place[1]] = raw[:, part.image[1]]
+    return band
 
 
 def trim_frame(ccd, *, regions):
@@ -164,8 +148,9 @@ def trim_frame(ccd, *, regions):
     Returns
     -------
     astropy.nddata.CCDData
-        A new frame. World coordinates and the cards CRPIX1 and CRPIX2 are shifted with the
-        pixels; cards that describe regions of the raw frame are gone.
+        A new frame. World coordinates and the cards CRPIX1, CRPIX2, LTV1 and LTV2 are shifted with
+        the pixels (where there are several pieces, with that of the reference pixel); cards that
+        describe regions of the raw frame are gone.
 
     Examples
     --------
@@ -175,31 +160,88 @@ def trim_frame(ccd, *, regions):
     >>> trimmed.shape, trimmed.meta["CRPIX1"], trimmed.meta["CRPIX2"]
     ((3, 4), 1.0, 2.0)
     """
-    result = ccd.copy()
-    if ccd.flags is not None:
-        result.flags = np.array(ccd.flags)  # A copy of a frame shares its flags.
-    if regions.trim is not None:
-        rows, columns = regions.trim
-        part = (rows, columns)
-        wcs = None if ccd.wcs is None else ccd.wcs.slice(part)
-        result = type(ccd)(
-            np.array(ccd.data[part]),
-            unit=ccd.unit,
-            mask=None if ccd.mask is None else np.array(ccd.mask[part]),
-            flags=None if ccd.flags is None else np.array(ccd.flags[part]),
-            meta=result.meta,
-            wcs=wcs,
-        )
-        for card, start in (("CRPIX1", columns.start), ("CRPIX2", rows.start)):
-            value = result.meta.get(card)
+    shape, whole = ccd.shape, regions.shape(ccd.shape)
+
+    def cut(array):
+        if array is None:
+            return None
+        rows = cut_rows(lambda a, b: array[a:b], regions, shape, start=0, stop=whole[0])
+        return np.array(rows)
+
+    error = ccd.uncertainty
+    result = type(ccd)(
+        cut(ccd.data),
+        unit=ccd.unit,
+        mask=cut(ccd.mask),
+        flags=cut(ccd.flags),
+        uncertainty=None if error is None else type(error)(cut(error.array)),
+        meta=ccd.meta.copy(),
+        wcs=ccd.wcs,
+    )
+    if regions.trimmed:
+        y, x = _shift(ccd, regions)
+        if ccd.wcs is not None:
+            result.wcs = ccd.wcs.slice((slice(y, None), slice(x, None)))
+            result.wcs.array_shape = whole
+        for card in list(result.meta):
+            match = _PIXEL_CARDS.fullmatch(card)
+            value = result.meta[card] if match else None
             if isinstance(value, int | float) and math.isfinite(value):
-                result.meta[card] = value - start
-        for card in ("TRIMSEC", "BIASSEC", "DATASEC"):
-            if card in result.meta:
+                result.meta[card] = value - (x if "1" in match.groups() else y)
+            elif _REGION_CARDS.fullmatch(card):
                 del result.meta[card]
         result.meta["TRIMMED"] = True
-    if regions.overscan is not None:
-        level = overscan_level(ccd.data[regions.overscan], shape=ccd.shape, regions=regions)
-        result.data = result.data - level
-        result.meta["OVERSCOR"] = round(float(np.mean(level)), 3)
+    if regions.corrected:
+        levels = overscan_image_level(lambda *section: ccd.data[section], regions, shape)
+        result.data = np.asarray(result.data, np.result_type(result.data, np.float32))
+        subtract_level(result.data, levels)
+        result.meta["OVERSCOR"] = round(float(np.mean([level.mean() for *_, level in levels])), 3)
     return result
+
+
+def _shift(ccd, regions):
+    """Rows and columns by which the piece with the reference pixel moves."""
+
+    def distance(piece):
+        return sum(
+            max(part.start - (value - 1), value - 1 - (part.stop - 1), 0)
+            for part, value in zip(piece.image, (reference[1], reference[0]), strict=True)
+        )
+
+    reference = [ccd.meta.get(f"CRPIX{axis}") for axis in (1, 2)]
+    if not all(isinstance(value, int | float) and math.isfinite(value) for value in reference):
+        reference = [1, 1] if ccd.wcs is None else ccd.wcs.wcs.crpix
+    piece = min(regions.parts(ccd.shape), key=distance)
+    return tuple(a.start - b.start for a, b in zip(piece.image, piece.place, strict=True))
+
+
+def _level(overscan, part, smooth):
+    """Level of one overscan beside its piece: see `overscan_image_level`."""
+    rows, columns = part.overscan
+    axis = 1 if rows.stop - rows.start >= columns.stop - columns.start else 0
+    along, wanted = (rows, part.image[0]) if axis == 1 else (columns, part.image[1])
+    overscan = np.asarray(overscan, np.float32)
+    good = np.isfinite(overscan)
+    if not good.all():
+        if not good.any():
+            raise FrameError("the overscan has no finite pixel; correct its region.")
+        overscan = np.where(good, overscan, np.median(overscan[good]))
+    level = np.median(overscan, axis=axis)
+    if along.start > wanted.start or along.stop < wanted.stop:
+        level = np.full(wanted.stop - wanted.start, np.median(level))
+    else:
+        level = _running_mean(level, smooth)[wanted.start - along.start : wanted.stop - along.start]
+    return np.expand_dims(level.astype(np.float32), axis)
+
+
+def _running_mean(values, width):
+    """Mean of the values around each; at the ends a line through as many."""
+    half = (min(width, values.size) - 1) // 2
+    if half < 1:
+        return values
+    x = np.arange(-half, half + 1)
+    mean = ndimage.uniform_filter1d(values.astype(np.float64), 2 * half + 1, mode="nearest")
+    for end, part in ((values[: x.size], slice(0, half)), (values[-x.size :], slice(-half, None))):
+        slope = np.sum(x * end) / np.sum(x * x)
+        mean[part] = np.mean(end, dtype=float) + slope * x[part]
+    return mean

@@ -1,0 +1,352 @@
+"""Where the bad pixels are: hot ones from darks or lights, dead ones from flats, bad columns.
+
+Every map compares a pixel with what is smooth around it, so a glow, a gradient or a vignetted
+corner is no fault.
+"""
+
+import itertools
+
+import numpy as np
+
+__all__ = ["bad_columns", "dead_map", "hot_map", "hot_map_from_lights", "local_level"]
+
+
+def local_level(image, *, box=32):
+    """Smooth level of an image and its robust noise, from the medians of boxes.
+
+    Parameters
+    ----------
+    image : array-like of shape (ny, nx)
+        Image; values that are not finite are ignored.
+    box : int
+        Side of a box in pixels; structures smaller than a box do not move its median.
+
+    Returns
+    -------
+    level, noise : numpy.ndarray of float32, shape (ny, nx)
+        Level by linear interpolation between the centres of the boxes, and 1.4826 times the
+        median absolute deviation from it, likewise.
+    """
+    image = np.asarray(image, np.float32)
+    level = _interpolate(*_box_medians(image, box), image.shape)
+    medians, y, x = _box_medians(np.abs(image - level), box)
+    return level, _interpolate(np.float32(1.4826) * medians, y, x, image.shape)
+
+
+def hot_map(dark, *, nsigma=5.0, exptime=1.0, min_rate=0.0, box=32):
+    r"""Pixels that are brighter in the dark than their surroundings.
+
+    .. math:: D - L > \max(k \, \sigma_L,\ r \, t)
+
+    with the local level :math:`L` and its noise :math:`\sigma_L` of `local_level`. The first
+    limit is what the noise of this dark allows to see; the second is a rate, and so the same pixels
+    are hot in darks of any exposure time that is long enough to see that rate.
+
+    Parameters
+    ----------
+    dark : array-like of shape (ny, nx)
+        Master dark in ADU.
+    nsigma : float
+        k, limit in units of the local robust noise. At 5 a perfect sensor has 3 wrong pixels in ten
+        million; at 3 it would have 1350 in a million.
+    exptime : float
+        t, exposure time of the dark in s.
+    min_rate : float
+        r, least excess in ADU/s that counts, however small the noise.
+    box : int
+        Size in pixels over which the level is smooth.
+
+    Returns
+    -------
+    numpy.ndarray of bool, shape (ny, nx)
+        True where hot.
+
+    Raises
+    ------
+    ValueError
+        If there is a least rate but the exposure time is not a positive number.
+
+    Examples
+    --------
+    >>> dark = np.random.default_rng(1).normal(0, 1, (64, 64))
+    >>> dark[10, 20] = 30
+    >>> np.argwhere(hot_map(dark))
+    array([[10, 20]])
+    """
+    if min_rate > 0 and not exptime > 0:
+        raise ValueError(
+            f"exptime = {exptime} s: a least rate needs the exposure time of the dark, a positive "
+            "number; give it, or leave min_rate out."
+        )
+    dark = np.asarray(dark, np.float32)
+    level, limit = local_level(dark, box=box)
+    # Whole numbers can have no noise at all by the median; half a step is the least.
+    np.maximum(limit, _noise_floor(dark), out=limit)
+    limit *= np.float32(nsigma)
+    if min_rate > 0:
+        np.maximum(limit, np.float32(min_rate * exptime), out=limit)
+    with np.errstate(invalid="ignore"):
+        return (np.subtract(dark, level, out=level) > limit) & (dark < np.inf)
+
+
+def hot_map_from_lights(frames, *, nsigma=5.0, most=0.5, box=32):
+    """Hot pixels from light frames, when there are no darks.
+
+    A pixel is compared with the median of its eight neighbours on each frame; the median of that
+    excess over the frames keeps what stays on the sensor while the stars drift. What did not drift
+    is kept apart by its shape: a hot pixel stands alone, and light spreads over its neighbours.
+
+    Parameters
+    ----------
+    frames : sequence of array-like or row sources, each of shape (ny, nx)
+        Five or more frames with the stars in different places, raw or not: some 25, far apart in
+        time, rather than all. A row source has ``shape`` and ``rows(start, stop)``; of files only a
+        band of rows is in memory at a time.
+    nsigma : float
+        Limit in units of the noise of the excess on one frame: what is less does no harm there.
+    most : float
+        The excess of the neighbours above and below, left and right may be at most this part of
+        the pixel's own. A star with a FWHM of 1.5 pixels or more has a brighter neighbour.
+    box : int
+        Size in pixels over which the noise is smooth.
+
+    Returns
+    -------
+    numpy.ndarray of bool, shape (ny, nx)
+        True where hot.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than five frames, or they differ in shape.
+    """
+    frames = [frame if hasattr(frame, "rows") else np.asarray(frame) for frame in frames]
+    shapes = {tuple(frame.shape) for frame in frames}
+    if len(frames) < 5 or len(shapes) > 1:
+        raise ValueError(
+            f"{len(frames)} frames of shape {', '.join(map(str, sorted(shapes)))} cannot tell hot "
+            "pixels from stars; give five of one shape."
+        )
+    (shape,) = shapes
+    excess, typical = np.empty(shape, np.float32), np.empty(shape, np.float32)
+    noise = []
+    rows = _box_edges(shape[0], box)
+    for start, stop in itertools.pairwise(rows):  # Little memory, whatever the number of frames.
+        bands = [_with_margin(frame, start, stop) for frame in frames]
+        stack = np.stack([_excess(band) for band in bands])
+        deviations = [_box_medians(np.abs(one), (len(one), box)) for one in stack]
+        noise.append(np.median([medians[0] for medians, *_ in deviations], axis=0))
+        excess[start:stop] = _middle(stack)
+        typical[start:stop] = _middle(np.stack([band[1:-1, 1:-1] for band in bands]))
+    centres = (rows[:-1] + rows[1:] - 1) / 2
+    limit = _interpolate(1.4826 * np.array(noise), centres, deviations[0][2], shape)
+    floor = _noise_floor(_rows(frames[0], shape[0] // 2, shape[0] // 2 + 1))
+    y, x = np.nonzero(excess > nsigma * np.maximum(limit, floor))
+    padded = np.pad(typical, 4, mode="reflect")
+    beside = [_above_ring(padded, y + dy, x + dx) for dy, dx in ((0, 1), (1, 0), (0, -1), (-1, 0))]
+    alone = np.max(beside, axis=0) <= most * _above_ring(padded, y, x)
+    hot = np.zeros(shape, bool)
+    hot[y[alone], x[alone]] = True
+    return hot
+
+
+def dead_map(flat, *, limit=0.5, box=32):
+    """Pixels that see much less light than their surroundings.
+
+    Parameters
+    ----------
+    flat : array-like of shape (ny, nx)
+        Master flat.
+    limit : float
+        Least sensitivity relative to the local level. A vignetted corner is not dead, nor is a
+        dust shadow, which dims by 5 to 30 %.
+    box : int
+        Size in pixels over which the level is smooth.
+
+    Returns
+    -------
+    numpy.ndarray of bool, shape (ny, nx)
+        True where dead: below the limit, not positive, or not finite.
+
+    Examples
+    --------
+    >>> flat = np.ones((40, 40))
+    >>> flat[3, 4], flat[8, 9] = 0.3, np.nan
+    >>> np.argwhere(dead_map(flat))
+    array([[3, 4],
+           [8, 9]])
+    """
+    flat = np.asarray(flat, np.float32)
+    level = _interpolate(*_box_medians(flat, box), flat.shape)
+    level *= np.float32(limit)
+    # Below zero the level itself would be no measure.
+    np.maximum(level, 0, out=level)
+    with np.errstate(invalid="ignore"):
+        return ~((flat > level) & np.isfinite(flat))
+
+
+def bad_columns(image, *, nsigma=8.0, least=0.0, segment=128, window=15):
+    """Columns, or long pieces of them, that differ from the columns beside them.
+
+    Each piece of ``segment`` rows gives the mean of the middle half of each column, less the level
+    beside it: the mean of two medians, of the columns to its left and to its right (at the sides of
+    the frame a robust line). A piece is bad where that differs by more than ``nsigma`` times the
+    robust scatter over the columns.
+
+    Parameters
+    ----------
+    image : array-like of shape (ny, nx)
+        Master bias, dark or flat.
+    nsigma : float
+        Limit in units of the scatter of column medians.
+    least : float
+        Least difference that counts, in units of the image.
+    segment : int
+        Rows in a piece; a bad column may begin anywhere.
+    window : int
+        Columns from the first to the last that make the level of comparison, odd.
+
+    Returns
+    -------
+    numpy.ndarray of bool, shape (ny, nx)
+        True in bad columns.
+    """
+    image = _filled(np.asarray(image, np.float32))
+    mask = np.zeros(image.shape, bool)
+    ny = image.shape[0]
+    edges = np.linspace(0, ny, max(1, round(ny / segment)) + 1).astype(int)
+    for start, stop in itertools.pairwise(edges):
+        # The mean of the middle half: robust as a median, and finer than the step of counts.
+        quarter = (stop - start) // 4
+        column = np.sort(image[start:stop], axis=0)[quarter : stop - start - quarter].mean(axis=0)
+        excess = np.abs(column - _beside(column, window))
+        noise = 1.4826 * np.median(excess)
+        floor = _noise_floor(image[start:stop]) / (stop - start) ** 0.5
+        mask[start:stop] = excess > max(nsigma * max(noise, floor), least)
+    return mask
+
+
+def _beside(column, window):
+    """Level of a row of values from those to the left and right; at its ends a line."""
+    half = window // 2
+    if half == 0 or column.size < 2 * half + 1:
+        return np.full(column.size, np.median(column), column.dtype)
+    # The median of a window around a value that lies on a slope is often the value itself.
+    medians = np.median(np.lib.stride_tricks.sliding_window_view(column, half), axis=1)
+    level = np.empty_like(column)
+    level[half:-half] = 0.5 * (medians[: -half - 1] + medians[half + 1 :])
+    # An end that is mirrored or repeated would compare a bad first column with itself.
+    for values, ends in ((column, level), (column[::-1], level[::-1])):
+        first = values[: 2 * half + 1]
+        slope = np.median(first[half:] - first[: half + 1]) / half
+        ends[:half] = np.median(first) + slope * (np.arange(half) - half)
+    return level
+
+
+def _rows(frame, start, stop):
+    """Rows of an array or of a row source, as float32 and finite."""
+    rows = frame.rows(start, stop) if hasattr(frame, "rows") else frame[start:stop]
+    return _filled(np.asarray(rows, np.float32))
+
+
+def _with_margin(frame, start, stop):
+    """Rows of a frame with the pixels around them; mirrored beyond the frame."""
+    first, last = max(start - 1, 0), min(stop + 1, frame.shape[0])
+    band = _rows(frame, first, last)
+    above, below = first - (start - 1), stop + 1 - last
+    return np.pad(band, ((above, below), (1, 1)), mode="reflect")
+
+
+def _excess(band):
+    """Inner pixels of a band less the median of the eight around each."""
+    ny, nx = band.shape[0] - 2, band.shape[1] - 2
+    around = [(j, i) for j in range(3) for i in range(3) if (j, i) != (1, 1)]
+    return band[1:-1, 1:-1] - _middle(np.stack([band[j : j + ny, i : i + nx] for j, i in around]))
+
+
+def _middle(stack):
+    """Median of images, pixel by pixel; the stack is sorted, far quicker than a median of it."""
+    stack.sort(axis=0)
+    n = len(stack)
+    return 0.5 * (stack[(n - 1) // 2] + stack[n // 2])
+
+
+def _above_ring(padded, y, x):
+    """Pixels less the median three pixels around, where no light of a star is left.
+
+    The positions are those without the image's margin of 4 pixels.
+    """
+    ring = [(j, i) for j in range(-3, 4) for i in range(-3, 4) if max(abs(j), abs(i)) == 3]
+    around = np.array([padded[y + 4 + j, x + 4 + i] for j, i in ring])
+    return padded[y + 4, x + 4] - np.median(around, axis=0)
+
+
+def _box_medians(image, box):
+    """Medians of the finite values of boxes, and the centres of the boxes: (medians, y, x).
+
+    A box without one has the median of the others, or 0.
+    """
+    sides = np.broadcast_to(box, 2)
+    rows, columns = (_box_edges(size, side) for size, side in zip(image.shape, sides, strict=True))
+    medians = np.empty((len(rows) - 1, len(columns) - 1), np.float32)
+    # Boxes of the first part are wider by one pixel; those of a part are sorted together.
+    widths = np.diff(columns)
+    wide = int(np.count_nonzero(widths == widths[0]))
+    parts = [part for part in (slice(0, wide), slice(wide, len(widths))) if part.start < part.stop]
+    for j, (y0, y1) in enumerate(itertools.pairwise(rows)):
+        for part in parts:
+            band = image[y0:y1, columns[part.start] : columns[part.stop]]
+            band = band.reshape(y1 - y0, part.stop - part.start, -1).swapaxes(0, 1)
+            medians[j, part] = _medians(band.reshape(len(band), -1))
+    empty = np.isnan(medians)
+    if empty.any():
+        medians[empty] = 0 if empty.all() else np.median(medians[~empty])
+    return medians, (rows[:-1] + rows[1:] - 1) / 2, (columns[:-1] + columns[1:] - 1) / 2
+
+
+def _box_edges(size, box):
+    """Edges of boxes of two sizes at most, which differ by one: the larger ones come first."""
+    n = max(1, round(size / box))
+    return np.cumsum([0] + [size // n + (i < size % n) for i in range(n)])
+
+
+def _medians(values):
+    """Median of the finite values of each row, NaN where there is none."""
+    values = np.sort(np.where(np.isinf(values), np.float32(np.nan), values), axis=1)
+    n = values.shape[1] - np.count_nonzero(np.isnan(values), axis=1)  # NaN are sorted to the end.
+    lower = np.take_along_axis(values, np.maximum(n - 1, 0)[:, None] // 2, axis=1)
+    upper = np.take_along_axis(values, n[:, None] // 2, axis=1)
+    return (0.5 * (lower + upper))[:, 0]
+
+
+def _interpolate(values, y, x, shape):
+    """Image of linear interpolation between the centres of boxes, extrapolated at the borders."""
+    rows = _linear(y, shape[0]) @ values.astype(np.float64)
+    return rows.astype(np.float32) @ _linear(x, shape[1]).T.astype(np.float32)
+
+
+def _linear(centres, size):
+    """Matrix, shape (size, len(centres)), that interpolates linearly at 0, 1, ... size - 1."""
+    if len(centres) == 1:
+        return np.ones((size, 1))
+    position = np.arange(size)
+    left = np.clip(np.searchsorted(centres, position) - 1, 0, len(centres) - 2)
+    part = (position - centres[left]) / (centres[left + 1] - centres[left])
+    matrix = np.zeros((size, len(centres)))
+    matrix[position, left], matrix[position, left + 1] = 1 - part, part
+    return matrix
+
+
+def _filled(image):
+    """Image with its median where it is not finite."""
+    finite = np.isfinite(image)
+    if finite.all():
+        return image
+    return np.where(finite, image, np.median(image[finite]) if finite.any() else 0)
+
+
+def _noise_floor(image):
+    """Least believable noise: half a step of whole numbers, nothing for others."""
+    sample = image[image.shape[0] // 2]
+    sample = sample[np.isfinite(sample)]
+    return 0.7413 if sample.size and np.array_equal(sample, np.rint(sample)) else 0.0
