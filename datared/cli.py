@@ -1,4 +1,4 @@
-"""Command line: ``datared fetch``, ``inspect``, ``run`` and ``simulate``."""
+"""Command line: ``datared fetch``, ``inspect``, ``camera``, ``run`` and ``simulate``."""
 
 import logging
 import sys
@@ -123,24 +123,49 @@ def simulate(
 @app.command()
 def inspect(
     night: Annotated[Path, typer.Argument(help="night.toml, or a folder of frames")],
+    calibration: Annotated[Path | None, typer.Option(help="folder of bias, dark, flat")] = None,
+    date: Annotated[str | None, typer.Option(help="only the night of this date")] = None,
 ):
-    """List every frame: kind, filter, exposure time, object, set-up, and what is wrong with it."""
+    """List every frame and what is wrong with it, the masters, and which frame gets which."""
     with _honest_exit():
         from .listing import count_groups, inventory
         from .night import load_night, make_night
+        from .outlook import outlook
 
+        settings = {"calibration": _absolute(calibration), "date": date}
         if night.is_dir():
             # A listing writes nothing, so the work folder is never made.
-            opened = make_night(night, work=night.resolve().with_name(night.name + "-work"))
+            work = night.resolve().with_name(night.resolve().name + "-work")
+            opened = make_night(night, work=work, settings=settings)
         else:
-            opened = load_night(night)
+            opened = load_night(night, settings=settings)
         frames = inventory(opened)
-        columns = ("file", "kind", "filter", "exptime", "object", "date_obs", "setup", "problem")
-        _show(frames[list(columns)])
+        columns = ("file", "kind", "filter", "exptime", "object", "date_obs", "temperature")
+        listed = frames[[*columns, "setup", "problem"]]
+        listed["temperature"].format = ".1f"
+        _show(listed)
         typer.echo(f"\n{len(frames)} files:")
         _show(count_groups(frames))
+        typer.echo("")
+        for line in outlook(opened, frames):
+            typer.echo(line)
         if not any(row["problem"] == "" for row in frames):
             raise ConfigError(f"None of the {len(frames)} files can be used; see the list above.")
+
+
+@app.command()
+def camera(night: Annotated[Path, typer.Argument(help="night.toml")]):
+    """Measure gain and read noise, and judge calibration frames and masters. Writes nothing."""
+    with _honest_exit():
+        from .camera import camera_night
+        from .night import load_night
+        from .quality import calibration_quality
+
+        opened = load_night(night)
+        measured = camera_night(opened)
+        _show(measured)
+        typer.echo("\nCalibration frames and masters:")
+        _show(calibration_quality(opened, camera=measured))
 
 
 @app.command(cls=_ListOptions)
@@ -152,6 +177,7 @@ def run(
     calibration: Annotated[Path | None, typer.Option(help="folder of bias, dark, flat")] = None,
     work: Annotated[Path | None, typer.Option(help="folder for the results")] = None,
     object_: Annotated[str | None, typer.Option("--object", help="only this object")] = None,
+    date: Annotated[str | None, typer.Option(help="only this night, such as 2026-02-14")] = None,
     target: Annotated[str | None, typer.Option(help="position, for example 31.04 46.69")] = None,
     exclude_filter: Annotated[
         list[str] | None, typer.Option("--exclude-filter", "-x", help="leave these filters out")
@@ -165,33 +191,38 @@ def run(
     no_flat: Annotated[bool, typer.Option("--no-flat", help="do not divide by flats")] = False,
     strict: Annotated[bool, typer.Option("--strict", help="stop if a master is missing")] = False,
 ):
-    """Reduce a night, from night.toml or from folders, and list what went wrong."""
-    from .night import load_night, make_night
-    from .options import Camera
+    """Reduce a night, from night.toml or from folders, and list what went wrong.
 
+    Options given here win over those of a night.toml.
+    """
+    from .night import aperture_settings, load_night, make_night
+
+    settings = {
+        "work": _absolute(work),
+        "calibration": _absolute(calibration),
+        "object": object_,
+        "date": date,
+        "target": target,
+        "exclude_filters": exclude_filter or None,
+        "camera": {"gain": gain, "pixel_scale": scale},
+        "astrometry": {"catalogue": _absolute(catalogue)},
+        "photometry": aperture_settings(radius) if radius else {},
+        "reduction": {
+            "use_bias": False if no_bias else None,
+            "use_dark": False if no_dark else None,
+            "use_flat": False if no_flat else None,
+            "strict": True if strict else None,
+        },
+    }
     with _honest_exit():
         if (night is None) == (lights is None):
             raise ConfigError("Name one: a night.toml, or --lights with a folder of frames.")
         if night is not None:
-            opened = load_night(night)
+            opened = load_night(night, settings=settings)
         elif work is None:
             raise ConfigError("Name a folder for the results: --work DIR.")
         else:
-            opened = make_night(
-                lights,
-                work=work,
-                calibration=calibration,
-                object=object_,
-                target=target,
-                exclude_filters=tuple(exclude_filter or ()),
-                camera=Camera(gain=gain, pixel_scale=scale),
-                catalogue=catalogue,
-                radii=radius or None,
-                use_bias=not no_bias,
-                use_dark=not no_dark,
-                use_flat=not no_flat,
-                strict=strict,
-            )
+            opened = make_night(lights, work=work, settings=settings)
     with _honest_exit(opened.work):
         _run(opened, upto, workers)
 
@@ -217,6 +248,11 @@ def _run(night, upto, workers):
             typer.echo(f"  {row['stage']}, {row['status']}: {row['file']}: {row['reason']}")
     if "failed" in result.problems["status"]:
         raise typer.Exit(SOME_FAILED)
+
+
+def _absolute(path):
+    """Path as a text that does not depend on a folder, or None."""
+    return None if path is None else str(path.expanduser().absolute())
 
 
 def _show(table):

@@ -9,7 +9,7 @@ import math
 import re
 
 from .datecards import exposure_times
-from .vocabulary import SYNONYMS, VOCABULARY, clean_filter, normalise_kind
+from .vocabulary import SYNONYMS, VOCABULARY, clean_filter, flat_kind, normalise_kind
 
 __all__ = ["normalise_kind", "read_header"]
 
@@ -30,7 +30,8 @@ def read_header(header, *, path="", synonyms=None):
     Returns
     -------
     dict
-        The keys of `datared.vocabulary.VOCABULARY`: ``kind``, ``filter``, ``exptime`` (s),
+        The keys of `datared.vocabulary.VOCABULARY`: ``kind``, ``flat_kind`` (``sky``, ``dome``,
+        ``panel`` where the header tells it), ``filter``, ``exptime`` (s),
         ``object``, ``date_obs`` (UTC), ``jd_utc_start``, ``jd_utc_mid``, ``ra`` and ``dec`` (deg),
         ``nx``, ``ny``, ``xbin``, ``ybin``, ``gain_setting`` (a setting, not e-/ADU), ``offset``,
         ``readout_mode``, ``temperature`` (deg C), ``pier_side`` (``east``, ``west``), ``airmass``,
@@ -51,6 +52,8 @@ def read_header(header, *, path="", synonyms=None):
     row["object"] = cards.text("object")
     row["exptime"] = _exposure(cards)
     row["kind"] = _kind(cards, row, str(path), warnings)
+    if row["kind"] == "flat":
+        row["flat_kind"] = next(filter(None, map(flat_kind, cards.texts("kind", "object"))), "")
     row["filter"] = _filter(cards, warnings)
     times = exposure_times(
         cards.value, exptime=row["exptime"], comment_of=cards.comment, first=cards.keys("date")
@@ -73,11 +76,15 @@ def read_header(header, *, path="", synonyms=None):
     problems += _shape_problems(cards)
     if not row["kind"]:
         problems.append(
-            "the kind of frame is unknown; name it in a [[frames]] table of the night file"
+            f"the kind of frame is unknown ({cards.search('kind')}): name it in a [[frames]] table "
+            "of the night file"
         )
-    if row["kind"] in ("light", "dark") and row["exptime"] != row["exptime"]:
-        problems.append(
-            f"no exposure time in the header (looked for {', '.join(SYNONYMS['exptime'])})"
+    if row["kind"] in ("light", "dark", "darkflat") and row["exptime"] != row["exptime"]:
+        problems.append(f"no exposure time in the header ({cards.search('exptime')})")
+    done = cards.value("CALSTAT")
+    if done is not None and set("BDF") & set(str(done).upper()):
+        warnings.append(
+            f"CALSTAT = {done!r}: the camera's program has subtracted or divided something already"
         )
     row["problem"], row["warning"] = "; ".join(problems), "; ".join(warnings)
     return row
@@ -124,6 +131,19 @@ class _Cards:
         value = self.first(word)[1]
         return "" if value is None else str(value).strip()
 
+    def texts(self, *words):
+        """Values of all cards of some words, as texts."""
+        values = (self.value(key) for word in words for key in self.keys(word))
+        return [str(value) for value in values if value is not None]
+
+    def search(self, word):
+        """Say which cards of a word were looked for, and what is in those that there are."""
+        found = [(key, self.value(key)) for key in self.keys(word)]
+        said = [f"{key} = {value!r}" for key, value in found if value is not None]
+        # A semicolon parts the problems of a frame.
+        text = f"looked for {', '.join(self.keys(word))}" + (f": {', '.join(said)}" if said else "")
+        return text.replace(";", ",")
+
     def number(self, word):
         """Value of a word as a float, NaN where there is none."""
         return _float(self.first(word)[1])
@@ -156,6 +176,7 @@ def _kind(cards, row, path, warnings):
     """Kind from the header's word, then the object's name, then the words of the path."""
     exptime = row["exptime"]
     by_name = normalise_kind(row["object"], exptime=exptime)
+    part, by_path = _kind_of_path(path, exptime)
     for key in cards.keys("kind"):
         value = cards.value(key)
         kind = normalise_kind(value, exptime=exptime) if value is not None else ""
@@ -164,20 +185,34 @@ def _kind(cards, row, path, warnings):
         if kind == "dark" and by_name == "bias" and exptime != exptime:
             return "bias"
         if kind:
+            if {kind, by_path} in ({"light", other} for other in ("bias", "dark", "flat")):
+                warnings.append(
+                    f"{key} = {value!r}, but the name {part!r} says {by_path}: {key} is believed; "
+                    "correct it in [[frames]] where it is wrong"
+                )
             return kind
     if by_name:
         return by_name
+    if by_path:
+        warnings.append(f"the kind of frame is read from the name {part!r}")
+        return by_path
+    strange = [text for text in cards.texts("kind") if re.search("[A-Za-z]", text)]
+    if exptime > 0 and not strange:
+        warnings.append("no kind of frame in the header: taken as a light frame")
+        return "light"
+    return ""
+
+
+def _kind_of_path(path, exptime):
+    """Last part of a path whose words tell a kind, and the kind; or two empty texts."""
     for part in reversed(re.split(r"[/\\]", path)):
         words = re.findall(r"[A-Z]?[a-z]+|[A-Z]+", part)
         kinds = [normalise_kind(word, exptime=exptime) for word in words]
         found = {kind for kind in kinds if kind}
         if found:
-            warnings.append(f"the kind of frame is read from the name {part!r}")
-            return "darkflat" if {"dark", "flat"} <= found else kinds[_first_true(kinds)]
-    if exptime > 0:
-        warnings.append("no kind of frame in the header: taken as a light frame")
-        return "light"
-    return ""
+            mixed = {"dark", "flat"} <= found
+            return part, "darkflat" if mixed else kinds[_first_true(kinds)]
+    return "", ""
 
 
 def _first_true(values):
@@ -301,11 +336,14 @@ def _shape_problems(cards):
     problems = []
     axes = _float(cards.value("NAXIS"), 2)
     if axes != 2:
-        problems.append(f"the image has {axes:.0f} axes; split it into images with 2 axes")
-    colour = cards.value("COLORTYP")
-    if cards.value("BAYERPAT") is not None or (colour is not None and str(colour).strip() != "0"):
+        problems.append(f"the image has {axes:.0f} axes (NAXIS); split it into images with 2 axes")
+    for card in ("BAYERPAT", "COLORTYP"):
+        value = cards.value(card)
+        if value is None or str(value).strip().upper() in ("0", "MONO", "NONE"):
+            continue
         problems.append(
-            "a colour camera's frame: its pixels have different filters; "
+            f"a colour camera's frame ({card} = {value!r}): its pixels have different filters; "
             "extract one colour (for example every second green pixel) into a file of its own"
         )
+        break
     return problems

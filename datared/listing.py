@@ -1,25 +1,24 @@
 """The list of a night's frames: one row for each FITS file, with what its header says."""
 
+import datetime
 import fnmatch
-import gzip
 import hashlib
 import logging
-import os
+import math
 import re
-import warnings
-from contextlib import contextmanager
-from pathlib import Path
+from collections import Counter
 
 import numpy as np
-from astropy.io import fits
 from astropy.table import Table
 
 from .errors import ConfigError
+from .fitsfiles import find_files, first_image, is_fits_name, open_quietly, truncation
 from .headers import read_header
-from .vocabulary import VOCABULARY
+from .vocabulary import SYNONYMS, VOCABULARY
 
 __all__ = [
     "count_groups",
+    "evening_date",
     "first_image",
     "inventory",
     "open_quietly",
@@ -29,7 +28,6 @@ __all__ = [
 
 log = logging.getLogger("datared.frames")
 
-_FITS_NAME = re.compile(r".+\.(fits|fit|fts)(\.gz|\.fz)?|.+\.fz", re.I)
 _PLAIN_SUFFIX = re.compile(r"\.fits$", re.I)
 _TYPES = {str: "U", float: "f8", int: "i8", bool: "?"}
 
@@ -49,9 +47,10 @@ def inventory(night, *, order="file"):
     -------
     astropy.table.Table
         One row for each file: ``file`` (path relative to its folder, with ``/``), ``path``
-        (absolute), what `datared.headers.read_header` gives, and ``setup`` (size, binning, gain
-        setting, offset and readout mode: only frames with the same one go together). A frame that
-        cannot be used has the reason in ``problem``.
+        (absolute), what `datared.headers.read_header` gives, ``setup`` (size, binning, gain
+        setting, offset and readout mode: only frames with the same one go together) and ``night``
+        (date of the evening, see `evening_date`). A frame that cannot be used has the reason in
+        ``problem``; what is odd about one is in ``warning``.
 
     Raises
     ------
@@ -60,18 +59,18 @@ def inventory(night, *, order="file"):
     """
     if order not in ("file", "time"):
         raise ValueError(f"order must be 'file' or 'time', not {order!r}")
-    files = _find(night)
+    files = find_files(*(root for root in (night.raw, night.calibration) if root is not None))
     if not files:
         raise ConfigError(
             f"there is no FITS file under {night.raw}: files must end in .fits, .fit or .fts "
             "(also .fz, .gz); correct raw, or put the frames there"
         )
     rows = [_row(night, name, path) for name, path in sorted(files.items())]
-    _settle_filters(rows)
+    _settle_filters(rows, (*night.headers.get("filter", ()), *SYNONYMS["filter"]))
     _refuse_same_names(rows)
     if order == "time":
         rows.sort(key=lambda row: (np.nan_to_num(row["jd_utc_mid"], nan=np.inf), row["file"]))
-    columns = {"file": "", "path": "", **VOCABULARY, "setup": ""}
+    columns = {"file": "", "path": "", **VOCABULARY, "setup": "", "night": ""}
     table = Table()
     for name, default in columns.items():
         values = [row[name] for row in rows]
@@ -79,6 +78,8 @@ def inventory(night, *, order="file"):
     for row in rows:
         if row["problem"]:
             log.warning("%s: %s", row["file"], row["problem"])
+    for text, count in Counter(row["warning"] for row in rows if row["warning"]).items():
+        log.info("%d files: %s", count, text)
     return table
 
 
@@ -90,7 +91,8 @@ def select_lights(table, night, *, object=None, filter=None):
     table : Table
         From `inventory`.
     night : Night
-        Its ``object`` and ``exclude_filters`` are honoured.
+        Its ``object``, ``date`` and ``exclude_filters`` are honoured. (The date chooses among the
+        light frames only: calibration frames are often shared by several nights.)
     object : str, optional
         Object instead of the night's. Case and blanks do not count, everything else does.
     filter : str, optional
@@ -111,9 +113,48 @@ def select_lights(table, night, *, object=None, filter=None):
             found = ", ".join(repr(str(name)) for name in sorted(set(lights["object"])))
             log.warning("no light frame of object %r; the headers have %s", wanted, found)
         lights = lights[keep]
+    if night.date is not None:
+        keep = lights["night"] == night.date
+        unknown = np.count_nonzero(lights["night"] == "")
+        if unknown:
+            log.warning("%d light frames without a time: left out of %s", unknown, night.date)
+        if len(lights) and not keep.any():
+            found = ", ".join(sorted(set(lights["night"]) - {""})) or "none"
+            log.warning("no light frame of the night %s; there are: %s", night.date, found)
+        lights = lights[keep]
     if filter is not None:
         lights = lights[lights["filter"] == filter]
     return lights[~np.isin(lights["filter"], [str(name) for name in night.exclude_filters])]
+
+
+def evening_date(jd_utc, *, longitude=math.nan):
+    """Give the date on which the night of a moment begins: from local noon to the next.
+
+    Parameters
+    ----------
+    jd_utc : float
+        Julian date in UTC.
+    longitude : float
+        Of the site, in degrees, east positive; it makes UTC local mean time. Where it is not known
+        (NaN) the day goes from noon to noon in UTC, which cuts nights far from Greenwich in two.
+
+    Returns
+    -------
+    str
+        Such as ``2026-02-14``; empty where the moment is not known.
+
+    Examples
+    --------
+    >>> evening_date(2461086.5)  # midnight UTC before 15 February
+    '2026-02-14'
+    >>> evening_date(2461086.9, longitude=-155.5)  # late evening of the 14th in Hawaii
+    '2026-02-14'
+    """
+    day = jd_utc + (longitude / 360.0 if math.isfinite(longitude) else 0.0)
+    if not 1721426 < day < 5373484:  # Years 1 to 9999; False also for NaN.
+        return ""
+    # A Julian day begins at noon; 1721426 is that of the first of January of the year 1.
+    return datetime.date.fromordinal(math.floor(day) - 1721425).isoformat()
 
 
 def count_groups(table):
@@ -173,73 +214,11 @@ def product_name(file):
     stem = _PLAIN_SUFFIX.sub("", file)
     safe = re.sub(r"[^A-Za-z0-9._+-]", "_", stem.replace("/", "__")).lstrip(".-") or "frame"
     # Where the way back is not unique (or the name too long) some digits of the hash make it so.
-    if safe != stem.replace("/", "__") or "__" in stem or _FITS_NAME.fullmatch(file[:-5]):
+    if safe != stem.replace("/", "__") or "__" in stem or is_fits_name(file[:-5]):
         safe = f"{safe[:120]}-{hashlib.sha256(file.encode()).hexdigest()[:8]}"
     elif len(safe) > 120:
         safe = f"{safe[:120]}-{hashlib.sha256(file.encode()).hexdigest()[:8]}"
     return safe
-
-
-@contextmanager
-def open_quietly(path):
-    """Open a FITS file for reading, with the stored numbers, without warnings about its cards.
-
-    Parameters
-    ----------
-    path : str or pathlib.Path
-        The file.
-
-    Yields
-    ------
-    astropy.io.fits.HDUList
-        The open file.
-    """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        with fits.open(path, mode="readonly", memmap=False, do_not_scale_image_data=True) as hdus:
-            yield hdus
-
-
-def first_image(hdus):
-    """Find the first unit of an open file that holds an image.
-
-    Parameters
-    ----------
-    hdus : astropy.io.fits.HDUList
-        The open file.
-
-    Returns
-    -------
-    astropy.io.fits HDU or None
-        The unit, or None where there is no image.
-    """
-    for hdu in hdus:
-        if hdu.is_image and hdu.header.get("NAXIS", 0) > 0:
-            return hdu
-    return None
-
-
-def _find(night):
-    """Paths of the FITS files by their relative names, which are unique in the night."""
-    files, seen = {}, set()
-    for root in (night.raw, night.calibration):
-        if root is None:
-            continue
-        for folder, folders, names in os.walk(root, followlinks=True):
-            real = os.path.realpath(folder)
-            if real in seen:  # The second root, or a link back into the tree.
-                folders[:] = []
-                continue
-            seen.add(real)
-            folders[:] = sorted(name for name in folders if not name.startswith("."))
-            for name in sorted(names):
-                if _FITS_NAME.fullmatch(name) and not name.startswith("."):
-                    path = Path(folder) / name
-                    relative = path.relative_to(root).as_posix()
-                    if relative in files:
-                        relative = f"{root.name}/{relative}"
-                    files[relative] = path
-    return files
 
 
 def _row(night, name, path):
@@ -251,32 +230,33 @@ def _row(night, name, path):
             if hdu is None:
                 row["problem"] = "there is no image in this file"
             else:
-                full_name = f"{night.raw.name}/{name}" if "/" not in name else name
-                row |= read_header(hdu.header, path=full_name, synonyms=night.headers)
-                damage = _truncation(path, hdu)
-                row["problem"] = "; ".join(filter(None, (damage, row["problem"])))
+                words = _words(night, path)
+                row |= read_header(hdu.header, path=words, synonyms=night.headers)
+                faults = (truncation(path, hdu), _product(hdu.header), row["problem"])
+                row["problem"] = "; ".join(filter(None, faults))
     except Exception as error:  # A damaged file raises many kinds of errors.
         row["problem"] = f"cannot be read as FITS ({type(error).__name__}: {error})"
     _apply_rules(row, night.rules)
     row["setup"] = _setup(row)
+    longitude = row["longitude"] if night.site is None else night.site.longitude
+    known = row["jd_utc_mid"] if row["jd_utc_mid"] == row["jd_utc_mid"] else row["jd_utc_start"]
+    row["night"] = evening_date(known, longitude=longitude)
     return row
 
 
-def _truncation(path, hdu):
-    """Why a file is too short for what its header announces, or an empty text."""
-    if path.suffix.lower() == ".gz":
-        with gzip.open(path, "rb") as stream:  # The check sum is at the end of the stream.
-            while stream.read(1 << 22):
-                pass
+def _words(night, path):
+    """Path from the folder that was searched on: its words may tell the kind."""
+    roots = [root for root in (night.calibration, night.raw) if root is not None]
+    root = next(root for root in roots if path.is_relative_to(root))
+    return f"{root.name}/{path.relative_to(root).as_posix()}"
+
+
+def _product(header):
+    """Why a file is no raw frame but one that a reduction left, or an empty text."""
+    card = next((card for card in ("MASTER", "RAWFILE") if card in header), "")
+    if not card or "KIND" not in header:
         return ""
-    size = path.stat().st_size
-    place = hdu.fileinfo()
-    # A compressed image is a table in the file; only its span in whole blocks (2880) is known.
-    compressed = isinstance(hdu, fits.CompImageHDU)
-    needed = place["datLoc"] + (place["datSpan"] - 2879 if compressed else hdu.size)
-    if size >= needed:
-        return ""
-    return f"the file is truncated: {size} bytes, but its header announces {needed}; copy it again"
+    return f"a product of an earlier reduction (it has the card {card}), not a raw frame"
 
 
 def _apply_rules(row, rules):
@@ -301,11 +281,11 @@ def _apply_rules(row, rules):
 
 def _is_about(problem, word):
     """Whether a problem of `read_header` says that the kind or the exposure time is missing."""
-    start = {"kind": ("the kind of frame", "name it in"), "exposure time": ("no exposure time",)}
+    start = {"kind": "the kind of frame", "exposure time": "no exposure time"}
     return problem.startswith(start[word])
 
 
-def _settle_filters(rows):
+def _settle_filters(rows, cards):
     """Name the filter of a night without filters ``none``; else a missing one is a problem."""
     needing = [row for row in rows if row["kind"] in ("light", "flat")]
     if not any(row["filter"] for row in needing):
@@ -314,7 +294,10 @@ def _settle_filters(rows):
         return
     for row in needing:
         if not row["filter"]:
-            reason = "no filter in the header, while other frames have one; name it in [[frames]]"
+            reason = (
+                f"no filter in the header (looked for {', '.join(cards)}), while other frames have "
+                "one; name it in [[frames]]"
+            )
             row["problem"] = "; ".join(filter(None, (row["problem"], reason)))
 
 

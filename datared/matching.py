@@ -1,21 +1,24 @@
 """Which frames make which master, and which frame gets which bias, dark and flat, and why."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from astropy.table import Table
 
+from .darks import (
+    RATIO_LIMITS,
+    TEMPERATURE_LIMIT,
+    choose_dark,
+    same_exposure,
+    temperature_groups,
+)
 from .errors import ConfigError
 
-__all__ = ["MasterPlan", "choose_dark", "match_frames", "plan_masters"]
+__all__ = ["MasterPlan", "choose_dark", "match_frames", "plan_masters", "safe_name"]
 
-#: Exposure times are equal within this part, or this many seconds.
-RELATIVE_TOLERANCE, ABSOLUTE_TOLERANCE = 0.005, 0.005
-#: Limits of exposure(frame) / exposure(dark) beyond which a scaled dark gets a remark.
-RATIO_LIMITS = (0.05, 2.0)
-#: Difference of sensor temperatures (deg C) that gets a remark.
-TEMPERATURE_LIMIT = 2.0
+#: Fewer frames than these cannot tell one bad value from the others reliably.
+FEW_FRAMES = 5
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,8 @@ class MasterPlan:
         For a flat: for each frame the factor of that dark.
     why : str
         What was chosen and why.
+    rejected : tuple
+        Frames that would belong to it but are not used: pairs of file name and reason.
     """
 
     name: str
@@ -57,77 +62,31 @@ class MasterPlan:
     darks: tuple = ()
     scales: tuple = ()
     why: str = ""
+    rejected: tuple = ()
 
 
-def choose_dark(exptime, darks, *, bias_free=True, allow_bias=False):
-    """Choose the dark for an exposure time: exact, else scaled, else none.
-
-    Parameters
-    ----------
-    exptime : float
-        Exposure time of the frame in s.
-    darks : sequence of float
-        Exposure times of the master darks in s; of equal ones the first is taken.
-    bias_free : bool
-        Whether the bias was subtracted from the darks. Only then is what is left proportional to
-        time: scaling bias and dark together leaves ``(1 - scale)`` of the bias in the frame.
-    allow_bias : bool
-        Scale darks that contain the bias all the same.
-
-    Returns
-    -------
-    which : int or None
-        Index of the dark.
-    scale : float
-        Factor of the dark, ``exptime / darks[which]``; 1 for an exact match, 0 for none.
-    match : str
-        ``"exact"`` (within 0.5 % or 5 ms), ``"scaled"`` (the longest with a ratio between 0.05 and
-        2, else the one nearest to that) or ``"none"``.
-
-    Examples
-    --------
-    >>> choose_dark(96, [30, 192])
-    (1, 0.5, 'scaled')
-    >>> choose_dark(30.001, [30, 192])
-    (0, 1.0, 'exact')
-    >>> choose_dark(96, [192], bias_free=False)
-    (None, 0.0, 'none')
-    """
-    if not (math.isfinite(exptime) and exptime >= 0):
-        return None, 0.0, "none"
-    exact = [(abs(exptime - dark), i) for i, dark in enumerate(darks) if _same(exptime, dark)]
-    if exact:
-        return min(exact)[1], 1.0, "exact"
-    if not (bias_free or allow_bias):
-        return None, 0.0, "none"
-    # A dark with a longer exposure has less noise after scaling.
-    usable = sorted((-dark, i) for i, dark in enumerate(darks) if dark > 0)
-    if not usable:
-        return None, 0.0, "none"
-
-    def beyond(item):
-        """How far, as a factor, the ratio lies outside its limits."""
-        ratio = max(exptime / -item[0], 1e-9)
-        return max(RATIO_LIMITS[0] / ratio, ratio / RATIO_LIMITS[1], 1.0)
-
-    which = min(usable, key=beyond)[1]
-    return which, exptime / darks[which], "scaled"
-
-
-def plan_masters(table, *, use_bias=True, use_dark=True, use_flat=True, allow_bias=False):
+def plan_masters(
+    table, *, use_bias=True, use_dark=True, use_flat=True, allow_bias=False, failed=()
+):
     """Group the calibration frames of a night into masters.
 
-    Bias frames make one master for each set-up, darks and dark-flats one for each set-up and
-    exposure time, flats one for each set-up and filter.
+    Bias frames make one master for each set-up; darks and dark-flats one for each set-up, exposure
+    time and temperature (see `datared.darks.temperature_groups`; the name has the temperature
+    where there are several); flats one for each set-up and filter. The filter of a bias or dark
+    does not matter.
 
     Parameters
     ----------
     table : astropy.table.Table
-        Inventory; rows with a problem are left out.
+        Inventory; rows with a problem are left out. Its light and flat frames tell which dark
+        temperatures are needed.
     use_bias, use_dark, use_flat : bool
         Kinds to leave out.
     allow_bias : bool
         As in `choose_dark`.
+    failed : sequence of str
+        Names of masters that could not be made: they are left out, and not chosen for others. The
+        other masters keep their names.
 
     Returns
     -------
@@ -136,16 +95,19 @@ def plan_masters(table, *, use_bias=True, use_dark=True, use_flat=True, allow_bi
     """
     rows = [dict(zip(row.colnames, row, strict=True)) for row in table if not row["problem"]]
     setups = sorted({row["setup"] for row in rows if row["kind"] in _KINDS})
-    suffix = {s: "" if len(setups) < 2 else "_" + s.replace(" ", "-") for s in setups}
-    plans = []
+    suffix = {s: "" if len(setups) < 2 else "_" + safe_name(s) for s in setups}
+    plans, names = [], set()
     for kind in _KINDS:
         if not {"bias": use_bias, "flat": use_flat}.get(kind, use_dark):
             continue
         for setup in setups:
-            own = [row for row in rows if row["kind"] == kind and row["setup"] == setup]
-            for group in _groups(own, kind):
-                plans.append(_plan(kind, setup, suffix[setup], group, plans, allow_bias))
-    return _unique(plans)
+            here = [row for row in rows if row["setup"] == setup]
+            for stem, group, rejected in _groups(here, kind):
+                plan = _plan(kind, setup, group, rejected, plans, allow_bias)
+                name = _unique(stem + suffix[setup], names)
+                if name not in failed:
+                    plans.append(replace(plan, name=name))
+    return plans
 
 
 def match_frames(
@@ -213,54 +175,94 @@ def match_frames(
     return Table([np.array(c, k) for c, k in zip(columns, kinds, strict=True)], names=names)
 
 
+def safe_name(text):
+    """Make a part of a file name from header text.
+
+    Parameters
+    ----------
+    text : str
+        Such as a filter or a set-up.
+
+    Returns
+    -------
+    str
+        Letters, digits and hyphens only; a prime is told (``r'`` gives ``r-p``). Different texts
+        may give the same name.
+
+    Examples
+    --------
+    >>> safe_name("r'"), safe_name("../5 MHz")
+    ('r-p', '---5-MHz')
+    """
+    plain = (c if c.isascii() and c.isalnum() else "-p" if c == "'" else "-" for c in str(text))
+    return "".join(plain) or "none"
+
+
 _KINDS = ("bias", "dark", "darkflat", "flat")
 
 
-def _same(first, second):
-    """Whether two exposure times are equal within the tolerance."""
-    return abs(first - second) <= max(RELATIVE_TOLERANCE * max(first, second), ABSOLUTE_TOLERANCE)
-
-
 def _groups(rows, kind):
-    """Split frames of one kind and set-up by what must not be mixed."""
+    """Split the frames of a set-up by what must not be mixed: name, frames, rejected frames."""
+    own = [row for row in rows if row["kind"] == kind]
     if kind == "bias":
-        return [rows] if rows else []
+        return [("bias", own, ())] if own else []
     if kind == "flat":
-        filters = sorted({row["filter"] for row in rows})
-        return [[row for row in rows if row["filter"] == name] for name in filters]
+        filters = sorted({str(row["filter"]) for row in own})
+        return [
+            (f"flat_{safe_name(name)}", [row for row in own if row["filter"] == name], ())
+            for name in filters
+        ]
+    wanted = [float(row["temperature"]) for row in rows if row["kind"] in ("light", "flat")]
     groups = []
-    for row in sorted(rows, key=lambda row: (row["exptime"], row["file"])):
+    for row in sorted(own, key=lambda row: (row["exptime"], row["file"])):
         # The first of a group is the measure: a chain of small steps must not join all.
-        if groups and _same(groups[-1][0]["exptime"], row["exptime"]):
+        if groups and same_exposure(groups[-1][0]["exptime"], row["exptime"]):
             groups[-1].append(row)
         else:
             groups.append([row])
-    return [sorted(group, key=lambda row: row["file"]) for group in groups]
+    result = []
+    for group in groups:
+        group.sort(key=lambda row: row["file"])
+        warmth = [float(row["temperature"]) for row in group]
+        parts, strays = temperature_groups(warmth, wanted=wanted)
+        largest = max(parts, key=len)
+        stem = f"{kind}_{np.median([row['exptime'] for row in group]):g}s"
+        for part in parts:
+            middle = np.nanmedian([warmth[i] for i in part]) if len(parts) > 1 else 0.0
+            name = stem if len(parts) == 1 else f"{stem}_{round(float(middle))}C"
+            frames = [group[i] for i in part]
+            reasons = [(str(group[i]["file"]), strays[i]) for i in sorted(strays)]
+            result.append((name, frames, tuple(reasons) if part is largest else ()))
+    return result
 
 
-def _plan(kind, setup, suffix, group, plans, allow_bias):
+def _plan(kind, setup, group, rejected, plans, allow_bias):
     """Plan of one group, with its own bias and darks among the earlier plans."""
     exptime = float(np.median([row["exptime"] for row in group]))
     temperatures = [float(row["temperature"]) for row in group]
     known = [value for value in temperatures if math.isfinite(value)]
-    name = {"flat": f"flat_{_safe(str(group[0]['filter']))}", "bias": "bias"}.get(
-        kind, f"{kind}_{exptime:g}s"
-    )
     bias = _first(plans, "bias", setup) if kind != "bias" else None
     remarks = [] if bias or kind == "bias" else ["no bias: not subtracted"]
     if len(group) == 1:
         remarks.append("a single frame: nothing can be rejected")
+    elif len(group) < FEW_FRAMES:
+        remarks.append(f"{len(group)} frames: take {FEW_FRAMES} or more, so that outliers show")
     if known and max(known) - min(known) > TEMPERATURE_LIMIT:
         remarks.append(f"sensor temperature from {min(known):.1f} to {max(known):.1f} deg C")
+    if kind != "bias" and 0 < len(known) < len(group):
+        remarks.append(f"{len(group) - len(known)} frames without a temperature")
+    lamps = sorted({str(row.get("flat_kind", "")) for row in group} - {""})
+    if len(lamps) > 1:
+        remarks.append(f"{' and '.join(lamps)} flats together")
     darks, scales = [], []
     if kind == "flat":
         for row in group:
             dark, scale, _, why = _dark_for(row, plans, bool(bias), allow_bias)
             darks.append("" if dark is None else dark.name)
             scales.append(float(scale))
-            remarks += [why or "no dark"] if dark is None or why else []
+            remarks += [why or _reason(plans, "dark", setup)] if dark is None or why else []
     return MasterPlan(
-        name=name + suffix,
+        name="",
         kind=kind,
         setup=str(setup),
         filter=str(group[0]["filter"]) if kind == "flat" else "",
@@ -273,6 +275,7 @@ def _plan(kind, setup, suffix, group, plans, allow_bias):
         darks=tuple(darks),
         scales=tuple(scales),
         why="; ".join(dict.fromkeys(remarks)),
+        rejected=rejected,
     )
 
 
@@ -284,16 +287,23 @@ def _dark_for(row, plans, has_bias, allow_bias):
     darks = own["darkflat"] + own["dark"] if row["kind"] == "flat" else own["dark"]
     darks = darks or own["darkflat"]
     times = [plan.exptime for plan in darks]
-    which, scale, match = choose_dark(exptime, times, bias_free=has_bias, allow_bias=allow_bias)
+    which, scale, match = choose_dark(
+        exptime,
+        times,
+        bias_free=has_bias,
+        allow_bias=allow_bias,
+        temperature=float(row["temperature"]),
+        temperatures=[plan.temperature for plan in darks],
+    )
     if which is None:
         if darks and not math.isfinite(exptime):
             return None, 0.0, "none", "no dark: the exposure time is not known"
         if darks:
-            text = ", ".join(f"{time:g}" for time in times)
+            text = ", ".join(f"{time:g}" for time in sorted(set(times)))
             return (
                 *(None, 0.0, "none"),
-                f"no dark of {exptime:g} s (there are {text} s; without bias none can be scaled "
-                "unless scale_dark_with_bias is set)",
+                f"no dark of {exptime:g} s (there are {text} s, but without bias none can be "
+                "scaled unless scale_dark_with_bias is set)",
             )
         return None, 0.0, "none", ""
     remarks = []
@@ -306,7 +316,8 @@ def _dark_for(row, plans, has_bias, allow_bias):
     difference = float(row["temperature"]) - darks[which].temperature
     if abs(difference) > TEMPERATURE_LIMIT:
         remarks.append(
-            f"{abs(difference):.1f} deg C {'warm' if difference > 0 else 'cold'}er than it"
+            f"{abs(difference):.1f} deg C {'warm' if difference > 0 else 'cold'}er than "
+            f"{darks[which].name}"
         )
     return darks[which], scale, match, "; ".join(remarks)
 
@@ -324,20 +335,15 @@ def _reason(plans, kind, setup, name=None):
     text = f"no {kind}" + (f" in filter {name!r}" if name is not None else "")
     others = [p for p in plans if p.kind == kind and name in (None, p.filter)]
     if others:
-        text += f" for set-up {setup} (there is one for {others[0].setup})"
+        text += f" for set-up {setup} ({others[0].name} is for {others[0].setup})"
     return text
 
 
-def _safe(text):
-    """Text with letters and digits only, and r' told from r."""
-    return "".join(c if c.isalnum() else "-p" if c == "'" else "-" for c in text) or "none"
-
-
-def _unique(plans):
-    """Plans with names that also a file system without case can tell apart (r and R)."""
-    seen, result = {}, []
-    for plan in plans:
-        count = seen[plan.name.lower()] = seen.get(plan.name.lower(), 0) + 1
-        name = plan.name if count == 1 else f"{plan.name}-{count}"
-        result.append(MasterPlan(**{**plan.__dict__, "name": name}))
-    return result
+def _unique(name, names):
+    """Name that also a file system without case can tell from the earlier ones (r and R)."""
+    stem, count = name, 1
+    while name.lower() in names:
+        count += 1
+        name = f"{stem}-{count}"
+    names.add(name.lower())
+    return name

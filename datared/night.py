@@ -5,13 +5,14 @@ line. Reading it makes no file and no folder.
 """
 
 import tomllib
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from astropy.coordinates import SkyCoord
 
 from .errors import ConfigError
 from .options import (
+    Amplifier,
     AstrometryOptions,
     Camera,
     FrameRule,
@@ -23,6 +24,7 @@ from .options import (
 from .settings import Reader, parse_position
 
 __all__ = [
+    "Amplifier",
     "AstrometryOptions",
     "Camera",
     "FrameRule",
@@ -31,6 +33,7 @@ __all__ = [
     "PhotometryOptions",
     "ReductionOptions",
     "Site",
+    "aperture_settings",
     "load_night",
     "make_night",
 ]
@@ -52,6 +55,10 @@ class Night:
         The night file.
     object : str or None
         Only light frames of this object are used; case and blanks do not count.
+    date : str or None
+        Only light frames of the night that begins on this date at the site are used (see
+        `datared.listing.evening_date`), such as ``2026-02-14``. Calibration frames of any date
+        are used, as they are often shared by several nights.
     target, target_coord : str or None, SkyCoord or None
         The star of interest, by name and by position (where one was given).
     exclude_filters : tuple of str
@@ -72,6 +79,7 @@ class Night:
     camera: Camera = field(default_factory=Camera)
     site: Site | None = None
     object: str | None = None
+    date: str | None = None
     target: str | None = None
     target_coord: SkyCoord | None = field(default=None, compare=False)
     exclude_filters: tuple = ()
@@ -84,7 +92,7 @@ class Night:
     truth: Path | None = None
 
 
-def load_night(path):
+def load_night(path, *, settings=None):
     """Read a night file.
 
     Parameters
@@ -92,6 +100,8 @@ def load_night(path):
     path : str or pathlib.Path
         The file, or the folder that holds a ``night.toml``. Paths in it are relative to its folder;
         ``~`` is the home folder.
+    settings : dict, optional
+        What replaces settings of the file, in its words: ``{"reduction": {"use_flat": False}}``.
 
     Returns
     -------
@@ -111,10 +121,10 @@ def load_night(path):
             f"there is no night file {path}: write one, or get a night with `datared fetch`"
         )
     try:
-        settings = tomllib.loads(path.read_text(encoding="utf-8"))
+        own = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not valid TOML: {error}") from error
-    return _build(settings, folder=path.parent, path=path)
+    return _build(_merged(own, settings), folder=path.parent, path=path)
 
 
 def make_night(
@@ -124,6 +134,7 @@ def make_night(
     calibration=None,
     name=None,
     object=None,
+    date=None,
     target=None,
     exclude_filters=(),
     camera=None,
@@ -136,6 +147,7 @@ def make_night(
     use_dark=True,
     use_flat=True,
     strict=False,
+    settings=None,
 ):
     """Make a night without a file, as the command line does.
 
@@ -147,8 +159,8 @@ def make_night(
         Where products go.
     calibration : str or pathlib.Path, optional
         Folder with (further) calibration frames.
-    name, object, target : str, optional
-        Title, object of the light frames, star of interest.
+    name, object, date, target : str, optional
+        Title, object and night of the light frames, star of interest.
     exclude_filters : sequence of str
         Filters of light frames to leave out.
     camera, site : Camera, Site, optional
@@ -164,6 +176,8 @@ def make_night(
         ``px``, ``arcsec`` or ``fwhm``.
     use_bias, use_dark, use_flat, strict : bool
         See `ReductionOptions`.
+    settings : dict, optional
+        Any other settings, in the words of a night file; they win over the arguments.
 
     Returns
     -------
@@ -175,25 +189,23 @@ def make_night(
     ConfigError
         With all problems at once.
     """
-    photometry = {"radius_unit": radius_unit, "radii": radii}
-    if radius is not None:
-        if radii is not None:
-            raise ConfigError("give either radius or radii, not both")
-        photometry["radii"] = [radius]
-        photometry["radius_unit"] = radius_unit or "px"
-        photometry["annulus"] = [1.6 * radius, 2.4 * radius]
-    elif radii is not None:
-        photometry["radius_unit"] = radius_unit or "px"
-        photometry["annulus"] = [1.6 * max(radii), 2.4 * max(radii)]
+    photometry = {"radius_unit": radius_unit}
+    if radius is not None and radii is not None:
+        raise ConfigError("give either radius or radii, not both")
+    if radius is not None or radii is not None:
+        radii = [radius] if radii is None else radii
+        photometry = aperture_settings(radii, radius_unit=radius_unit or "px")
+    given = settings
     settings = {
         "name": name,
         "raw": str(lights),
         "work": str(work),
         "calibration": None if calibration is None else str(calibration),
         "object": object,
+        "date": date,
         "target": target,
         "exclude_filters": list(exclude_filters),
-        "camera": vars(camera) if camera is not None else {},
+        "camera": asdict(camera) if camera is not None else {},
         "reduction": {
             "use_bias": use_bias,
             "use_dark": use_dark,
@@ -204,8 +216,36 @@ def make_night(
         "photometry": photometry,
     }
     if site is not None:
-        settings["site"] = vars(site)
-    return _build(_without_none(settings), folder=Path.cwd(), path=None)
+        settings["site"] = asdict(site)
+    return _build(_merged(settings, given), folder=Path.cwd(), path=None)
+
+
+def aperture_settings(radii, *, radius_unit="px"):
+    """Give the settings of ``[photometry]`` for some radii, with the annulus that goes with them.
+
+    Parameters
+    ----------
+    radii : sequence of float
+        Radii of the apertures; the sky is between 1.6 and 2.4 times the largest.
+    radius_unit : str
+        ``px``, ``arcsec`` or ``fwhm``.
+
+    Returns
+    -------
+    dict
+        ``radii``, ``radius_unit`` and ``annulus``.
+    """
+    annulus = [1.6 * max(radii), 2.4 * max(radii)]
+    return {"radii": list(radii), "radius_unit": radius_unit, "annulus": annulus}
+
+
+def _merged(settings, given):
+    """Put settings in the place of others, table by table; None leaves what is there."""
+    result = _without_none(settings)
+    for key, value in _without_none(given or {}).items():
+        both = isinstance(value, dict) and isinstance(result.get(key), dict)
+        result[key] = {**result[key], **value} if both else value
+    return result
 
 
 def _without_none(value):
@@ -245,6 +285,8 @@ def _build(settings, *, folder, path):
             for key in ("radii", "annulus")
             if key not in photometry
         ]
+    if "camera" in top and top["camera"].overscan and top["camera"].amplifiers:
+        reader.problems.append("give either camera.overscan or [[camera.amplifiers]], not both")
     _check_folders(top, reader, settings)
     where = f"{path}: " if path else ""
     if reader.problems:

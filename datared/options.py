@@ -6,6 +6,7 @@ from pathlib import Path
 from astropy.coordinates import EarthLocation
 
 __all__ = [
+    "Amplifier",
     "AstrometryOptions",
     "Camera",
     "FrameRule",
@@ -42,6 +43,21 @@ class Site:
 
 
 @dataclass(frozen=True)
+class Amplifier:
+    """One of several amplifiers that read a sensor, each with its own overscan.
+
+    Parameters
+    ----------
+    image, overscan : str
+        FITS sections of the raw frame, such as ``[1:512,1:1024]``: the pixels that see the sky
+        through this amplifier, and those that hold its overscan.
+    """
+
+    image: str
+    overscan: str
+
+
+@dataclass(frozen=True)
 class Camera:
     """What a header does not tell reliably about a camera.
 
@@ -57,6 +73,11 @@ class Camera:
         Arcseconds per pixel.
     overscan, trim : str or None
         FITS sections, such as ``[1025:1056,1:1024]``: columns first, counted from 1, ends included.
+    gain_keyword : str or None
+        Header card that holds electrons per ADU, used where ``gain`` is not given. The card GAIN
+        is not read unless it is named here.
+    amplifiers : tuple of Amplifier
+        The ``[[camera.amplifiers]]`` tables, instead of ``overscan``.
     """
 
     gain: float | None = None
@@ -65,11 +86,13 @@ class Camera:
     pixel_scale: float | None = None
     overscan: str | None = None
     trim: str | None = None
+    gain_keyword: str | None = None
+    amplifiers: tuple[Amplifier, ...] = ()
 
 
 @dataclass(frozen=True)
 class ReductionOptions:
-    """Which calibrations are applied.
+    """Which calibrations are applied, and how.
 
     Parameters
     ----------
@@ -82,6 +105,17 @@ class ReductionOptions:
         with the bias they contain. A part of the bias then stays in the frames.
     uncertainty : bool
         Write an uncertainty plane (needs gain and read noise).
+    method : str
+        How frames are combined into a master: ``"median"``, or ``"mean"`` with outliers clipped.
+    cosmic_rays : str
+        How cosmic rays are found in light frames: ``"laplacian"``, ``"median"``, or empty for not.
+    repair : str
+        What becomes of bad pixels: ``"mask"`` leaves them flagged, ``"gaussian"`` also fills them
+        from their neighbours. The flag is kept in both.
+    electrons : bool
+        Write products in electrons instead of ADU (needs the gain).
+    memory_limit : float
+        Megabytes that combining frames may take.
     """
 
     use_bias: bool = True
@@ -90,6 +124,11 @@ class ReductionOptions:
     strict: bool = False
     scale_dark_with_bias: bool = False
     uncertainty: bool = False
+    method: str = "median"
+    cosmic_rays: str = ""
+    repair: str = "mask"
+    electrons: bool = False
+    memory_limit: float = 512.0
 
 
 @dataclass(frozen=True)

@@ -1,18 +1,20 @@
-"""Checked reading, and writing, of the text file that describes a night."""
+"""Checked reading of the text file that describes a night."""
 
 import dataclasses
+import datetime
 import difflib
 import itertools
-import json
 import math
 import re
 import types
 import typing
+from dataclasses import MISSING
 from pathlib import Path
 
 from astropy import units as u
 from astropy.coordinates import SkyCoord
 
+from .nightfile import night_toml, write_night
 from .vocabulary import KINDS, SYNONYMS, normalise_kind
 
 __all__ = ["Reader", "night_toml", "parse_position", "write_night"]
@@ -26,6 +28,7 @@ RANGES = {
     "camera.read_noise": (0.0, 1e6, "electrons"),
     "camera.saturation": (1.0, 1e12, "ADU"),
     "camera.pixel_scale": (1e-4, 3600.0, "arcsec per pixel"),
+    "reduction.memory_limit": (64.0, 1e6, "MB"),
     "astrometry.search_radius": (0.0, 10800.0, "arcmin"),
     "astrometry.scale_tolerance": (0.0, 0.9, "a fraction"),
     "astrometry.sip_order": (0, 9, "an order; 0 for no distortion"),
@@ -33,7 +36,16 @@ RANGES = {
     "photometry.default_radius": (0, 1000, "an index from 0"),
     "frames.exptime": (0.0, 1e7, "seconds"),
 }
-RADIUS_UNITS = ("px", "arcsec", "fwhm")
+#: Texts of which one must be given.
+CHOICES = {
+    "photometry.radius_unit": ("px", "arcsec", "fwhm"),
+    "reduction.method": ("median", "mean"),
+    "reduction.cosmic_rays": ("", "laplacian", "median"),
+    "reduction.repair": ("mask", "gaussian"),
+}
+SECTIONS = ("camera.overscan", "camera.trim", "camera.amplifiers.image")
+SECTIONS += ("camera.amplifiers.overscan",)
+_CARD = re.compile(r"[A-Za-z0-9_. -]*[A-Za-z0-9_-]")
 _SECTION = re.compile(r"\[\s*\d+\s*:\s*\d+\s*,\s*\d+\s*:\s*\d+\s*\]")
 
 
@@ -86,6 +98,10 @@ class Reader:
                 continue
             if key not in names:
                 self.problems.append(_unknown(prefix + key, key, [*names, *extra]))
+            elif item := _item(hints[key]):
+                needed = tuple(f.name for f in dataclasses.fields(item) if f.default is MISSING)
+                found = self.tables(value, item, prefix + key, required=needed)
+                result[key] = tuple(item(**v) for v in found if set(needed) <= set(v))
             elif not _is_table(hints[key]):
                 self._entry(result, key, value, hints[key], prefix + key)
         for key in required:
@@ -95,7 +111,7 @@ class Reader:
 
     def tables(self, values, kind, where, *, required=()):
         """Check a list of tables (``[[frames]]``); a list of dictionaries is returned."""
-        if not isinstance(values, list):
+        if not isinstance(values, list | tuple):
             self.problems.append(f"[{where}] must be written with two brackets: [[{where}]]")
             return []
         return [self.table(value, kind, where, required=required) for value in values]
@@ -122,6 +138,8 @@ class Reader:
         """Put one converted value into the result, or note why not."""
         kinds = [k for k in _members(hint) if k is not type(None)]
         wanted = kinds[0]
+        if where == "date" and isinstance(value, datetime.date):
+            value = value.isoformat()  # TOML has dates without quotes.
         problem = _type_problem(value, wanted) or _value_problem(where, value)
         if problem:
             self.problems.append(f"{where} = {value!r} {problem}")
@@ -168,86 +186,6 @@ def parse_position(text):
         return None
 
 
-def night_toml(settings):
-    """Text of a night file.
-
-    Parameters
-    ----------
-    settings : dict
-        As in the file: plain values, lists, paths; dictionaries for tables, lists of dictionaries
-        for ``[[frames]]``. Entries that are None are left out.
-
-    Returns
-    -------
-    str
-        Valid TOML; `load_night` reads the same settings from it.
-
-    Examples
-    --------
-    >>> print(night_toml({"raw": "raw", "camera": {"gain": 0.376}}), end="")
-    raw = "raw"
-    <BLANKLINE>
-    [camera]
-    gain = 0.376
-    """
-    plain, tables = [], []
-    for key, value in settings.items():
-        if isinstance(value, dict):
-            tables.append(f"\n[{_key(key)}]\n" + "".join(_lines(value)))
-        elif isinstance(value, list | tuple) and value and isinstance(value[0], dict):
-            tables += [f"\n[[{_key(key)}]]\n" + "".join(_lines(item)) for item in value]
-        else:
-            plain += _lines({key: value})
-    return "".join(plain + tables)
-
-
-def write_night(settings, path):
-    """Write a night file.
-
-    Parameters
-    ----------
-    settings : dict
-        See `night_toml`.
-    path : str or pathlib.Path
-        The file; its folder must exist.
-
-    Returns
-    -------
-    pathlib.Path
-        The file.
-    """
-    path = Path(path)
-    path.write_text(night_toml(settings), encoding="utf-8", newline="\n")
-    return path
-
-
-def _lines(values):
-    """Lines ``key = value`` of a table."""
-    return [f"{_key(k)} = {_literal(v)}\n" for k, v in values.items() if v is not None]
-
-
-def _key(key):
-    """Key as TOML writes it."""
-    return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else json.dumps(key)
-
-
-def _literal(value):
-    """Value as TOML writes it."""
-    if hasattr(value, "item") and getattr(value, "shape", None) == ():
-        value = value.item()  # numpy's numbers have another repr.
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, int | float):
-        return repr(value)
-    if isinstance(value, list | tuple):
-        return "[" + ", ".join(_literal(item) for item in value) + "]"
-    if isinstance(value, Path):
-        value = value.as_posix()
-    if isinstance(value, str):
-        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
-    raise TypeError(f"a night file has no way to write {value!r}")
-
-
 def _normal(path):
     """Absolute path without ``..``; links are kept, so that messages show what the user wrote."""
     parts = []
@@ -270,6 +208,13 @@ def _members(hint):
     """Types of a union, or the type itself."""
     union = isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union
     return list(typing.get_args(hint)) if union else [hint]
+
+
+def _item(hint):
+    """Dataclass of which a field holds a tuple, else None."""
+    first = next(iter(typing.get_args(hint)), None)
+    is_tuple = typing.get_origin(hint) is tuple
+    return first if is_tuple and dataclasses.is_dataclass(first) else None
 
 
 def _is_table(hint):
@@ -304,10 +249,12 @@ def _value_problem(where, value):
         low, high, unit = RANGES[where]
         if not low <= value <= high:
             return f"must be between {low:g} and {high:g} ({unit})"
-    if where in ("camera.overscan", "camera.trim") and not _SECTION.fullmatch(value.strip()):
+    if where in SECTIONS and not _SECTION.fullmatch(value.strip()):
         return "must be a FITS section such as [1:1024,1:1024] (columns first, counted from 1)"
-    if where == "photometry.radius_unit" and value not in RADIUS_UNITS:
-        return f"must be one of {', '.join(RADIUS_UNITS)}"
+    if where == "camera.gain_keyword" and not _CARD.fullmatch(value.strip()):
+        return 'must name a header card: "EGAIN"'
+    if where in CHOICES and value not in CHOICES[where]:
+        return f"must be one of {', '.join(choice or repr('') for choice in CHOICES[where])}"
     if where in ("photometry.radii", "photometry.annulus"):
         numbers = [v for v in value if isinstance(v, int | float) and not isinstance(v, bool)]
         if len(numbers) != len(value) or not numbers or not min(numbers) > 0:
@@ -316,8 +263,18 @@ def _value_problem(where, value):
             return "must grow from one number to the next"
         if where.endswith("annulus") and len(numbers) != 2:
             return "must be two numbers: inner and outer radius"
+    if where == "date" and not _is_date(value):
+        return 'must be the date on which the night begins: "2026-02-14"'
     if where == "exclude_filters" and not all(isinstance(v, str) for v in value):
         return 'must be a list of names: ["U", "B"]'
     if where == "frames.kind" and not normalise_kind(value):
         return f"must be one of {', '.join(KINDS)}"
     return ""
+
+
+def _is_date(text):
+    """Whether a text is a date in the form of ISO 8601."""
+    try:
+        return datetime.date.fromisoformat(text).isoformat() == text
+    except ValueError:
+        return False

@@ -3,7 +3,7 @@
 import math
 import re
 
-__all__ = ["KINDS", "SYNONYMS", "VOCABULARY", "clean_filter", "normalise_kind"]
+__all__ = ["KINDS", "SYNONYMS", "VOCABULARY", "clean_filter", "flat_kind", "normalise_kind"]
 
 KINDS = ("bias", "dark", "darkflat", "flat", "light")
 
@@ -42,6 +42,7 @@ SYNONYMS = {
 #: Columns that `read_header` gives, with the value of an unreadable header.
 VOCABULARY = {
     "kind": "",
+    "flat_kind": "",
     "filter": "",
     "exptime": math.nan,
     "object": "",
@@ -73,33 +74,29 @@ VOCABULARY = {
 BIAS_EXPTIME = 1e-3
 
 _WORDS = {
-    "bias": {"bias", "biases", "zero", "zeros", "offset", "offsets"},
-    "dark": {"dark", "darks", "thermal", "thermals"},
+    "bias": {"bias", "biases", "biasframe", "masterbias", "zero", "zeros", "offset", "offsets"},
+    "dark": {"dark", "darks", "darkframe", "masterdark", "thermal", "thermals"},
     "flat": {
-        "flat",
-        "flats",
-        "skyflat",
-        "skyflats",
-        "domeflat",
-        "domeflats",
-        "flatfield",
-        "twilight",
+        *("flat", "flats", "flatframe", "flatfield", "masterflat", "twilight"),
+        *("skyflat", "skyflats", "sflat", "twiflat", "duskflat", "dawnflat"),
+        *("domeflat", "domeflats", "dflat", "lampflat", "panelflat"),
     },
     "darkflat": {"darkflat", "darkflats", "flatdark", "flatdarks"},
-    "light": {"light", "lights", "object", "science", "sci", "target", "standard", "standards"},
+    "light": {
+        *("light", "lights", "lightframe", "object", "science", "sci", "target", "snapshot"),
+        *("standard", "standards", "expose"),
+    },
 }
 #: Words that may stand beside a kind without changing it ("Dark Frame", "Dome Flat B").
 _FILLERS = {
-    "frame",
-    "frames",
-    "field",
-    "fields",
-    "dome",
-    "sky",
-    "master",
-    "image",
-    "exposure",
-    "morning",
+    *("frame", "frames", "field", "fields", "image", "exposure", "master", "star"),
+    *("dome", "sky", "morning", "evening", "dusk", "dawn", "lamp", "panel", "projector"),
+}
+#: Words that tell how a flat was lit.
+_LIT = {
+    "sky": re.compile(r"sky|twi|dusk|dawn|morning|evening|sflat", re.I),
+    "dome": re.compile(r"dome|dflat", re.I),
+    "panel": re.compile(r"panel|lamp|projector|light ?box", re.I),
 }
 
 
@@ -133,6 +130,27 @@ def normalise_kind(value, *, exptime=math.nan):
         return "darkflat"
     kind = next(kind for kind in ("bias", "dark", "flat", "light") if kind in found)
     return "bias" if kind == "dark" and exptime <= BIAS_EXPTIME else kind
+
+
+def flat_kind(value):
+    """How a flat was lit, by the words of a header.
+
+    Parameters
+    ----------
+    value : str
+        Such as ``Sky Flat``, ``DOMEFLAT``, ``twilight flat B``, ``Lamp Flat``.
+
+    Returns
+    -------
+    str
+        ``sky``, ``dome`` or ``panel`` (also any other lamp); empty where the words do not tell.
+
+    Examples
+    --------
+    >>> flat_kind("DomeFlat"), flat_kind("Twilight flat"), flat_kind("Flat Field")
+    ('dome', 'sky', '')
+    """
+    return next((kind for kind, words in _LIT.items() if words.search(str(value))), "")
 
 
 def clean_filter(value):

@@ -6,7 +6,16 @@ import pickle
 import pytest
 
 from datared.errors import ConfigError
-from datared.night import Camera, FrameRule, load_night, make_night
+from datared.night import (
+    Amplifier,
+    Camera,
+    FrameRule,
+    Night,
+    ReductionOptions,
+    Site,
+    load_night,
+    make_night,
+)
 from datared.settings import night_toml, parse_position, write_night
 
 FULL = {
@@ -14,13 +23,35 @@ FULL = {
     "raw": "raw",
     "work": "out/work",
     "object": "M 101",
+    "date": "2026-02-14",
     "target": "HAT-P-32 b",
     "target_coord": "02:04:10.278 +46:41:16.21",
     "exclude_filters": ["U", "B"],
-    "camera": {"gain": 0.376, "read_noise": 3, "saturation": 6e4, "trim": "[1:10,1:20]"},
+    "camera": {
+        "gain": 0.376,
+        "read_noise": 3,
+        "saturation": 6e4,
+        "pixel_scale": 0.8,
+        "trim": "[1:10,1:20]",
+        "gain_keyword": "EGAIN",
+        "amplifiers": [
+            {"image": "[1:5,1:20]", "overscan": "[11:12,1:20]"},
+            {"image": "[6:10,1:20]", "overscan": "[13:14,1:20]"},
+        ],
+    },
     "site": {"name": "Bonn", "latitude": 50.7, "longitude": 7.1, "height": 60},
     "headers": {"filter": ["MYFILT"], "exptime": "MYEXP"},
-    "reduction": {"use_flat": False, "strict": True},
+    "reduction": {
+        "use_flat": False,
+        "strict": True,
+        "scale_dark_with_bias": True,
+        "uncertainty": True,
+        "method": "mean",
+        "cosmic_rays": "laplacian",
+        "repair": "gaussian",
+        "electrons": True,
+        "memory_limit": 256,
+    },
     "astrometry": {"search_radius": 45, "sip_order": 3},
     "photometry": {"radii": [3, 5.5], "radius_unit": "px", "annulus": [8, 12]},
     "lightcurve": {"filter": "r", "comparison": [3, 7]},
@@ -45,25 +76,114 @@ def problems_of(folder, text):
 
 
 def test_config_roundtrip(folder):
-    """Every setting survives writing and reading, and the same text gives the same night."""
+    """CF-01, 000-12: every setting survives writing and reading; the same text, the same night."""
     path = write_night(FULL, folder / "night.toml")
     night = load_night(path)
     assert night.name == FULL["name"] and night.object == "M 101" and night.path == path
+    assert night.date == "2026-02-14"
     assert night.raw == folder / "raw" and night.work == folder / "out" / "work"
-    assert night.camera == Camera(gain=0.376, read_noise=3.0, saturation=6e4, trim="[1:10,1:20]")
+    assert night.camera == Camera(
+        gain=0.376,
+        read_noise=3.0,
+        saturation=6e4,
+        pixel_scale=0.8,
+        trim="[1:10,1:20]",
+        gain_keyword="EGAIN",
+        amplifiers=(
+            Amplifier(image="[1:5,1:20]", overscan="[11:12,1:20]"),
+            Amplifier(image="[6:10,1:20]", overscan="[13:14,1:20]"),
+        ),
+    )
+    assert night.reduction == ReductionOptions(
+        use_flat=False,
+        strict=True,
+        scale_dark_with_bias=True,
+        uncertainty=True,
+        method="mean",
+        cosmic_rays="laplacian",
+        repair="gaussian",
+        electrons=True,
+        memory_limit=256.0,
+    )
     assert night.headers == {"filter": ("MYFILT",), "exptime": ("MYEXP",)}
     assert night.rules == (
         FrameRule(match="science/*", object="NGC 6819"),
         FrameRule(match="f*", kind="flat"),
     )
     assert night.photometry.radii == (3, 5.5) and night.photometry.radius_unit == "px"
-    assert not night.reduction.use_flat and night.reduction.use_dark and night.reduction.strict
     assert night.lightcurve.comparison == (3, 7) and night.exclude_filters == ("U", "B")
     assert night.site.location.height.value == pytest.approx(60, abs=1e-6)
     assert night.target_coord.ra.deg == pytest.approx(31.042825)
     assert load_night(write_night(FULL, folder / "b.toml")).camera == night.camera
     assert dataclasses.replace(load_night(folder / "b.toml"), path=path) == night
     assert pickle.loads(pickle.dumps(night)) == night
+
+
+def test_gain_is_read_from_no_card_unless_named():
+    """PR-12, CF-01: by default no header card is taken for electrons per ADU."""
+    assert Camera() == Camera(
+        gain=None, read_noise=None, saturation=None, gain_keyword=None, amplifiers=()
+    )
+
+
+def test_date_without_quotes(folder):
+    """CF-01, 003-01: TOML's own dates mean the same as a text."""
+    path = folder / "night.toml"
+    path.write_text('raw = "raw"\nwork = "w"\ndate = 2026-02-14\n')
+    assert load_night(path).date == "2026-02-14"
+    assert load_night(write_night({"raw": "raw", "work": "w"}, path)).date is None
+
+
+@pytest.mark.parametrize("table", ["top", "camera", "site", "reduction"])
+def test_config_roundtrip_is_complete(table):
+    """CF-01: no setting can be added to the package and forgotten in the test above."""
+    kinds = {"top": Night, "camera": Camera, "site": Site, "reduction": ReductionOptions}
+    fields = {field.name for field in dataclasses.fields(kinds[table])}
+    ways = {
+        "top": {"path", "rules", "calibration", "truth", "lightcurve"},  # Tested on their own.
+        "camera": {"overscan"},  # Not with amplifiers.
+        "reduction": {"use_bias", "use_dark"},  # As use_flat.
+    }
+    given = set(FULL) if table == "top" else set(FULL[table])
+    assert fields - given - ways.get(table, set()) == set()
+
+
+@pytest.mark.parametrize(
+    ("lines", "problem"),
+    [
+        ("[camera]\noverscan = '[1:2,3]'", "camera.overscan = '[1:2,3]' must be a FITS section"),
+        ("[camera]\ngain_keyword = ''", "camera.gain_keyword = '' must name a header card"),
+        ("[camera]\namplifiers = '[1:2,1:2]'", "must be written with two brackets"),
+        ("[camera.amplifiers]\nimage = '[1:2,1:2]'", "two brackets: [[camera.amplifiers]]"),
+        ("[[camera.amplifiers]]\nimage = '[1:2,1:2]'", "camera.amplifiers.overscan is missing"),
+        ("[[camera.amplifiers]]\nimage = 'all'", "camera.amplifiers.image = 'all' must be a FITS"),
+        ("[[camera.amplifiers]]\nimag = 'x'", "camera.amplifiers.imag is unknown; did you mean"),
+        (
+            "[camera]\noverscan = '[3:4,1:2]'\n[[camera.amplifiers]]\nimage = '[1:2,1:2]'\n"
+            "overscan = '[3:4,1:2]'",
+            "either camera.overscan or [[camera.amplifiers]]",
+        ),
+        ("[reduction]\nmethod = 'sum'", "reduction.method = 'sum' must be one of median, mean"),
+        (
+            "[reduction]\ncosmic_rays = 'yes'",
+            "reduction.cosmic_rays = 'yes' must be one of '', laplacian, median",
+        ),
+        ("[reduction]\nrepair = 'fill'", "reduction.repair = 'fill' must be one of mask, gaussian"),
+        ("[reduction]\nelectrons = 1", "reduction.electrons = 1 must be true or false"),
+        (
+            "[reduction]\nmemory_limit = 8",
+            "reduction.memory_limit = 8 must be between 64 and 1e+06",
+        ),
+        ("date = '14.2.2026'", "date = '14.2.2026' must be the date on which the night begins"),
+        ("date = 2026-02-14T20:00:00", "must be the date on which the night begins"),
+        ("date = 20260214", "date = 20260214 must be a text in quotes"),
+        ("[reduction]\nmemory_limt = 80", "memory_limt is unknown; did you mean memory_limit?"),
+    ],
+)
+def test_config_refuses(folder, lines, problem):
+    """CF-02, E41: an unknown name and a value that is not valid say what is valid."""
+    problems = problems_of(folder, f'raw = "raw"\nwork = "w"\n{lines}\n')
+    assert any(problem in text for text in problems), problems
 
 
 def test_config_import_creates_nothing(folder):
@@ -124,6 +244,22 @@ def test_link_to_raw_is_seen_through(folder):
     except OSError:
         pytest.skip("this system makes no links")
     assert "must not contain" in problems_of(folder, 'raw = "raw"\nwork = "link/x"\n')[0]
+
+
+def test_settings_win_over_the_file(folder):
+    """CF-01, 003-03: what a run gives beside its file replaces it table by table, checked alike."""
+    path = write_night(FULL, folder / "night.toml")
+    given = {"object": "M 1", "camera": {"gain": 2.0, "trim": None}, "date": None}
+    night = load_night(path, settings=given)
+    assert (night.object, night.camera.gain, night.date) == ("M 1", 2.0, "2026-02-14")
+    assert night.camera.trim == FULL["camera"]["trim"] and night.camera.read_noise == 3.0
+    assert dataclasses.replace(load_night(path), object="M 1", camera=night.camera) == night
+    with pytest.raises(ConfigError, match="gian is unknown"):
+        load_night(path, settings={"camera": {"gian": 2.0}})
+    made = make_night(folder / "raw", work=folder / "w", object="x", settings={"object": "y"})
+    assert made.object == "y"
+    with pytest.raises(ConfigError, match="either radius or radii"):
+        make_night(folder / "raw", work=folder / "w", radius=3, radii=[4])
 
 
 def test_home_and_parent_paths(folder, monkeypatch):

@@ -11,15 +11,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from astropy.io import fits
 from astropy.table import Table
 from typer.testing import CliRunner
 
 from datared import load_night, pipeline, read_photometry
 from datared.cli import app
 from datared.errors import ConfigError
+from datared.listing import inventory
+from datared.masters import masters_night
+from datared.matching import plan_masters
+from datared.reduction import reduce_night
 
 #: Results that a night must give again to the byte.
 RESULTS = ("photometry.fits", "stars.ecsv", "epochs.ecsv")
+#: Cards without which there is no image.
+STRUCTURE = ("SIMPLE", "BITPIX", "NAXIS", "NAXIS1", "NAXIS2", "EXTEND", "BZERO", "BSCALE")
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +81,7 @@ def test_stages_lead_to_the_one_asked_for():
 
 
 def test_second_run_is_skipped(small):
-    """Nothing is made twice; the second run says so for every frame."""
+    """HD-07: nothing is made twice; the second run says so for every frame."""
     night = load_night(small)
     first = pipeline.run(night, upto="solved")
     assert {str(s) for s in first.tables["solved"]["status"]} == {"made"}
@@ -93,7 +100,7 @@ def test_same_on_two_workers(small, clean_digests):
 
 
 def test_e21_truncated_frame_is_listed_and_the_night_goes_on(small):
-    """One broken light: the others are measured, the broken one is named, the exit code is 1."""
+    """E21: one broken light: the others are measured, it is named, the exit code is 1."""
     night = load_night(small)
     lights = [row for row in pipeline.inventory(night) if row["kind"] == "light"]
     broken = Path(lights[2]["path"])
@@ -108,7 +115,7 @@ def test_e21_truncated_frame_is_listed_and_the_night_goes_on(small):
 
 
 def test_killed_ten_times_gives_the_same_bytes(small, clean_digests):
-    """Killed at ten random moments of its progress (no chance to clean up), then run to the end."""
+    """HD-07: killed at ten random moments of its progress (no chance to clean up), then run on."""
     night = load_night(small)
     command = [sys.executable, "-c", "from datared.cli import app; app()", "run", str(small)]
     command += ["--upto", "photometry"]
@@ -130,7 +137,7 @@ def test_killed_ten_times_gives_the_same_bytes(small, clean_digests):
 
 
 def test_exit_codes(small, tmp_path):
-    """0: all done. 2: nothing could be done (no file, bad option, empty folder), with a reason."""
+    """HD-01: 0 for all done; 2 for nothing done (no file, bad option, no frame), with a reason."""
     runner = CliRunner()
     assert runner.invoke(app, ["run", str(small), "--upto", "masters"]).exit_code == 0
     missing = runner.invoke(app, ["run", str(tmp_path / "no.toml")])
@@ -143,17 +150,132 @@ def test_exit_codes(small, tmp_path):
 
 
 def test_inspect_lists_every_frame_and_writes_nothing(small):
-    """One line a file, the groups counted, and no work folder."""
-    result = CliRunner().invoke(app, ["inspect", str(small)])
+    """HD-01, E44, 000-02: a line a file, counts, what gets what; a read-only night is enough."""
+    raw = small.parent / "raw"
+    before = sorted(small.parent.rglob("*"))
+    folders = [small.parent, *(path for path in before if path.is_dir())]
+    for folder in folders:
+        folder.chmod(0o555)
+    try:
+        result = CliRunner().invoke(app, ["inspect", str(small)])
+    finally:
+        for folder in folders:
+            folder.chmod(0o755)
     assert result.exit_code == 0, result.output
-    assert sum(".fits" in line for line in result.output.splitlines()) == len(
-        list((small.parent / "raw").rglob("*.fits"))
+    lines = result.output.splitlines()
+    files = list(raw.rglob("*.fits"))
+    assert sum(".fits" in line for line in lines) == len(files)
+    assert f"{len(files)} files:" in lines
+    assert "Masters:" in lines and "Which frame gets what:" in lines
+    assert any(
+        line.startswith("     6 lights r 60 s -> bias, dark_60s (exact), ") for line in lines
     )
-    assert not (small.parent / "work").exists()
+    assert sorted(small.parent.rglob("*")) == before
+
+
+def test_inspect_of_folders_and_of_one_night(small, tmp_path):
+    """HD-01, 003-01, 002-12: a folder without a night file, calibration elsewhere, one date."""
+    raw = small.parent / "raw"
+    lights = raw / "LIGHT"
+    (tmp_path / "only").mkdir()
+    lights.rename(tmp_path / "only" / "LIGHT")
+    folder = str(tmp_path / "only")
+    alone = CliRunner().invoke(app, ["inspect", folder])
+    assert alone.exit_code == 0 and "6 lights r 60 s -> no bias, no dark, no flat" in alone.output
+    both = CliRunner().invoke(app, ["inspect", folder, "--calibration", str(raw)])
+    assert "6 lights r 60 s -> bias, dark_60s (exact), flat_r" in both.output
+    other = CliRunner().invoke(app, ["inspect", folder, "--date", "1999-12-31"])
+    assert other.exit_code == 0 and "6 of 6 light frames are left out" in other.output
+    wrong = CliRunner().invoke(app, ["inspect", folder, "--date", "31.12.1999"])
+    assert wrong.exit_code == 2 and "must be the date" in wrong.output
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["night", "only"]
+
+
+#: For each option of `datared run` its words, and what they change in the night.
+OPTIONS = {
+    "work": (["--work", "{folder}/out"], lambda night: night.work.name == "out"),
+    "calibration": (["--calibration", "{raw}"], lambda night: night.calibration == night.raw),
+    "object": (["--object", "M 1"], lambda night: night.object == "M 1"),
+    "date": (["--date", "2026-02-14"], lambda night: night.date == "2026-02-14"),
+    "target": (["--target", "31.5 46"], lambda night: night.target_coord.ra.deg == 31.5),
+    "exclude-filter": (
+        ["-x", "U", "B", "-x", "R", "--exclude-filter", "I"],
+        lambda night: night.exclude_filters == ("U", "B", "R", "I"),
+    ),
+    "radius": (
+        ["--radius", "4", "6.5"],
+        lambda night: (
+            (night.photometry.radii, night.photometry.radius_unit) == ((4, 6.5), "px")
+            and night.photometry.annulus == pytest.approx((10.4, 15.6))
+        ),
+    ),
+    "catalogue": (["--catalogue", "{raw}/../night.toml"], lambda n: n.astrometry.catalogue),
+    "scale": (["--scale", "0.6"], lambda night: night.camera.pixel_scale == 0.6),
+    "gain": (["--gain", "0.376"], lambda night: night.camera.gain == 0.376),
+    "no-bias": (["--no-bias"], lambda night: not night.reduction.use_bias),
+    "no-dark": (["--no-dark"], lambda night: not night.reduction.use_dark),
+    "no-flat": (["--no-flat"], lambda night: not night.reduction.use_flat),
+    "strict": (["--strict"], lambda night: night.reduction.strict),
+}
+#: Options that are no setting of the night; each has a test of its own.
+OTHERS = {"night", "lights", "upto", "workers"}
+
+
+@pytest.mark.parametrize("way", ["file", "folder"])
+@pytest.mark.parametrize("option", OPTIONS)
+def test_cli_options_work(tmp_path, monkeypatch, option, way):
+    """002-13, 003-03: each option of run is honoured, with a night file as with a folder."""
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "night.toml").write_text('raw = "raw"\nwork = "work"\n[camera]\nread_noise = 3\n')
+    seen = []
+    monkeypatch.setattr("datared.cli._run", lambda night, upto, workers: seen.append(night))
+    words, changed = OPTIONS[option]
+    words = [word.format(folder=tmp_path, raw=tmp_path / "raw") for word in words]
+    start = [str(tmp_path / "night.toml")]
+    if way == "folder":
+        start = ["--lights", str(tmp_path / "raw"), "--work", str(tmp_path / "w")]
+    for arguments in (start, [*start, *words]):
+        result = CliRunner().invoke(app, ["run", *arguments])
+        assert result.exit_code == 0, result.output
+    assert not _holds(changed, seen[0]) and changed(seen[1])
+    # What the option is not about stays as the file says.
+    assert way == "folder" or seen[1].camera.read_noise == 3
+
+
+def _holds(condition, night):
+    """Whether a condition holds, False also where it cannot be asked."""
+    try:
+        return condition(night)
+    except AttributeError:
+        return False
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_cli_workers_and_upto(small, monkeypatch, workers):
+    """002-13: --workers opens so many processes, --upto names the last stage."""
+    seen = []
+
+    def run(night, *, upto, executor):
+        seen.append((upto, getattr(executor, "_max_workers", 1)))
+        return pipeline.NightResult(night, {}, Table(names=["status"], dtype=[str]))
+
+    monkeypatch.setattr(pipeline, "run", run)
+    options = ["--upto", "solved", "--workers", str(workers)]
+    result = CliRunner().invoke(app, ["run", str(small), *options])
+    assert result.exit_code == 0 and seen == [("solved", workers)]
+
+
+def test_cli_options_are_all_tested():
+    """002-13: an option that is added must be in the list above: none is there without effect."""
+    import typer
+
+    command = typer.main.get_command(app).commands["run"]
+    names = {max(p.opts, key=len).lstrip("-") for p in command.params if p.name != "help"}
+    assert names == set(OPTIONS) | OTHERS
 
 
 def test_umbc_layout_run_without_a_file(small, tmp_path):
-    """Folders and options instead of a night.toml; list options take several values."""
+    """002-12, 002-13: folders and options, no night.toml; list options take several values."""
     raw = small.parent / "raw"
     options = ["--lights", str(raw), "--work", str(tmp_path / "out"), "--scale", "1.214"]
     options += ["--catalogue", str(small.parent / "catalogue.ecsv"), "--no-flat", "--upto"]
@@ -171,7 +293,7 @@ def test_umbc_layout_run_without_a_file(small, tmp_path):
 
 
 def test_raw_frames_are_never_changed(small):
-    """A read-only raw folder is enough, and every byte is as before."""
+    """CF-02, E44: a read-only raw folder is enough, and every byte is as before."""
     raw = small.parent / "raw"
     before = {p: (p.stat().st_mtime_ns, p.read_bytes()) for p in raw.rglob("*.fits")}
     for path in [*before, *{p.parent for p in before}]:
@@ -185,7 +307,67 @@ def test_raw_frames_are_never_changed(small):
 
 
 def test_run_takes_no_unknown_option(small):
-    """A misspelt option is refused, not swallowed."""
+    """002-13: a misspelt option is refused, not swallowed."""
     result = CliRunner().invoke(app, ["run", str(small), "--no-flats"])
     assert result.exit_code == 2 and "--no-flats" in result.output
     assert not (small.parent / "work").exists()
+
+
+def test_chain_equals_steps(small, tmp_path):
+    """003-10, 003-11: the chain in one call and stage by stage give the same files, byte for byte.
+
+    There is one file for each master and light, and nothing in between; other files stay.
+    """
+    shutil.copytree(small.parent, tmp_path / "steps")
+    chain, steps = load_night(small), load_night(tmp_path / "steps")
+    for night in (chain, steps):
+        (night.work / "masters").mkdir(parents=True)
+        (night.work / "masters" / "notes.txt").write_text("mine")
+    pipeline.run(chain, upto="reduced")
+    masters_night(steps)
+    reduce_night(steps)
+    found = []
+    for work in (chain.work, steps.work):
+        paths = [path for path in work.rglob("*") if path.is_file()]
+        found.append({p.relative_to(work).as_posix(): p.read_bytes() for p in paths})
+    products, other = ({n: d for n, d in f.items() if n.endswith(".fits")} for f in found)
+    assert products == other
+    assert len([name for name in products if name.startswith("reduced/")]) == 6
+    names = {plan.name for plan in plan_masters(inventory(chain))}
+    assert {Path(n).stem for n in products if n.startswith("masters/")} == names
+    tables = ({n: d for n, d in f.items() if n.endswith("matching.ecsv")} for f in found)
+    assert next(tables) == next(tables)
+    folders = {name.split("/")[0] for name in products}
+    assert folders == {"masters", "reduced"} and found[0]["masters/notes.txt"] == b"mine"
+
+
+def test_header_overrides_are_recorded_in_products(small):
+    """003-03: object, exposure and camera of the night file are in the cards of the products."""
+    text = small.read_text()
+    assert "[[frames]]" not in text
+    first = sorted((small.parent / "raw" / "LIGHT").iterdir())[0].name
+    rules = '[[frames]]\nmatch = "LIGHT/*"\nobject = "NGC 6819"\n'
+    small.write_text(f'{text}{rules}[[frames]]\nmatch = "LIGHT/{first}"\nexptime = 30.0\n')
+    options = ["--upto", "reduced", "--gain", "0.5", "--object", "ngc6819"]
+    result = CliRunner().invoke(app, ["run", str(small), *options])
+    assert result.exit_code == 0, result.output
+    cards = [fits.getheader(path) for path in sorted((small.parent / "work/reduced").iterdir())]
+    assert {card["OBJECT"] for card in cards} == {"NGC 6819"}
+    assert sorted(card["EXPTIME"] for card in cards) == [30.0] + [60.0] * 5
+    assert {(card["GAIN_E"], card["BUNIT"]) for card in cards} == {(0.5, "adu")}
+
+
+def test_missing_keywords_of_one_light(small):
+    """HD-03: a light without any card that is not needed goes through with the others."""
+    path = sorted((small.parent / "raw" / "LIGHT").iterdir())[2]
+    path.chmod(0o644)
+    needed = {"IMAGETYP", "EXPTIME", "FILTER", "OBJECT"}
+    needed |= {"GAIN", "OFFSET", "XBINNING", "YBINNING", "READOUTM"}  # They are the set-up.
+    with fits.open(path, mode="update") as hdus:
+        header = hdus[0].header
+        for card in [key for key in header if key and key not in needed | set(STRUCTURE)]:
+            header.remove(card, ignore_missing=True, remove_all=True)
+    night = load_night(small)
+    result = CliRunner().invoke(app, ["run", str(small), "--upto", "reduced"])
+    assert result.exit_code == 0, result.output
+    assert len(list((night.work / "reduced").iterdir())) == 6 and "DATE-OBS" not in header
