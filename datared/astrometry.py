@@ -118,7 +118,9 @@ def _stars(path, _changed):
 def _solve_file(reduced, catalogue, solved, listed, options):
     """Task: solve one calibrated frame, write its pixels with the WCS and its list of stars."""
     ccd = read_product(reduced)
-    stars = detect(ccd, nsigma=options["nsigma"], gain=options["gain"])
+    # The card is there for frames in electrons, too (then it is 1).
+    gain = ccd.meta.get("GAIN_E") or options["gain"]
+    stars = detect(ccd, nsigma=options["nsigma"], gain=gain)
     header = read_header(ccd.meta, path=str(reduced))
     scale = options["pixel_scale"] or header["scale"]
     if not (scale > 0):

@@ -4,12 +4,12 @@ import math
 from pathlib import Path
 
 import numpy as np
-from astropy.nddata import CCDData, StdDevUncertainty
+from astropy.nddata import CCDData
 
 from . import pixels
 from .errors import FrameError
-from .overscan import find_regions, overscan_level
-from .rows import FileRows, open_rows, sample_bands
+from .overscan import cut_rows, find_regions, overscan_image_level, subtract_level
+from .rows import FileRows, open_rows, sample_bands, standard_deviation
 
 __all__ = ["CalibratedRows", "MasterRows", "exposure_time", "open_master"]
 
@@ -39,8 +39,7 @@ class MasterRows:
         self.bands = {}
         if isinstance(master, CCDData):
             self.meta, self.shape = master.meta, master.shape
-            sigma = master.uncertainty
-            sigma = None if sigma is None else sigma.represent_as(StdDevUncertainty).array
+            sigma = standard_deviation(master.uncertainty)
             self.planes = [np.asarray(master.data, np.float32), sigma, _flags(master)]
         else:
             data = FileRows(master)
@@ -55,10 +54,8 @@ class MasterRows:
         return self._band(0, start, stop)
 
     def error_rows(self, start, stop):
-        """Give the standard deviations, float32, or None. What is not known counts as 0."""
-        sigma = self._band(1, start, stop)
-        # A single dark or flat has no scatter to tell its error from.
-        return None if sigma is None else np.nan_to_num(sigma)
+        """Give the standard deviations, float32, or None. They are NaN where nothing tells them."""
+        return self._band(1, start, stop)
 
     def flag_rows(self, start, stop):
         """Give the flags, uint16, or None."""
@@ -141,7 +138,7 @@ class CalibratedRows:
         self.dark_scale = np.float32(dark_scale)
         self.bias = open_master(bias, self.shape, name=self.name)
         self.dark = open_master(dark, self.shape, name=self.name)
-        self.most, self.level = most, None
+        self.most, self.levels = most, None
 
     def rows(self, start, stop):
         """Calibrated rows; where a master has no value neither have they."""
@@ -151,14 +148,12 @@ class CalibratedRows:
 
     def fill(self, out, start, stop, factor=1.0):
         """Put the calibrated rows, times a factor, into an array."""
-        trim = self.regions.trim
-        if trim is None:
-            self.source.fill(out, start, stop)
+        if self.regions.trimmed:
+            out[:] = self._cut(start, stop)
         else:
-            out[:] = self.source.rows(start + trim[0].start, stop + trim[0].start)[:, trim[1]]
-        if self.regions.overscan is not None:
-            level = self._overscan()
-            out -= level[start:stop] if len(level) > 1 else level
+            self.source.fill(out, start, stop)
+        if self.regions.corrected:
+            subtract_level(out, self._overscan(), start=start)
         if self.bias is not None:
             out -= self.bias.rows(start, stop)
         if self.dark is not None:
@@ -183,30 +178,35 @@ class CalibratedRows:
             The same rows as they are (trimmed), and calibrated. All rows of a small frame.
         """
         bands = self._hold()
-        trim = self.regions.trim or (slice(0, self.shape[0]), slice(None))
-        above = trim[0].start
-        raw = [self.source.rows(a + above, b + above)[:, trim[1]] for a, b in bands]
+        raw = [self._cut(start, stop) for start, stop in bands]
         return np.concatenate(raw), np.concatenate([self.rows(a, b) for a, b in bands])
+
+    def _cut(self, start, stop):
+        """Rows of the trimmed image, raw."""
+        source, regions = self.source, self.regions
+        return cut_rows(source.rows, regions, source.shape, start=start, stop=stop)
 
     def _hold(self):
         """Bands of the sample, which the source holds from now on."""
         bands = sample_bands(self.shape, most=self.most)
         if isinstance(self.source, FileRows) and not self.source.kept:
-            above = self.regions.trim[0].start if self.regions.trim else 0
-            whole = bands == [(0, self.shape[0])]
-            self.source.keep(
-                [(0, self.source.shape[0])] if whole else [(a + above, b + above) for a, b in bands]
-            )
+            if bands == [(0, self.shape[0])]:
+                self.source.keep([(0, self.source.shape[0])])
+            elif not self.regions.pieces:
+                above = self.regions.trim[0].start if self.regions.trim else 0
+                self.source.keep([(start + above, stop + above) for start, stop in bands])
         return bands
 
     def _overscan(self):
-        """Level of the overscan, measured once."""
-        if self.level is None:
+        """Levels of the overscan, measured once."""
+        if self.levels is None:
             self._hold()
-            region = self.regions.overscan
-            raw = self.source.rows(region[0].start, region[0].stop)[:, region[1]]
-            self.level = overscan_level(raw, shape=self.source.shape, regions=self.regions)
-        return self.level
+
+            def section(rows, columns):
+                return self.source.rows(rows.start, rows.stop)[:, columns]
+
+            self.levels = overscan_image_level(section, self.regions, self.source.shape)
+        return self.levels
 
 
 def exposure_time(header):

@@ -13,17 +13,12 @@ from .calibrated import CalibratedRows, MasterRows, exposure_time
 from .combine import combine, common_shape
 from .errors import FrameError
 from .rows import sample_bands
+from .screening import frame_statistics, screen_frames
 
 __all__ = ["master_bias", "master_dark", "master_flat", "robust_level", "robust_noise"]
 
 log = logging.getLogger("datared.calibration")
 
-#: A flat above this part of the saturation level is rejected; above the second one it is reported.
-FLAT_SATURATED, FLAT_BRIGHT = 0.9, 0.7
-#: A flat is rejected if more than this part of its pixels is saturated.
-FLAT_SATURATED_PIXELS = 0.02
-#: A flat fainter than this part of the saturation level is rejected; below the second, reported.
-FLAT_FAINT, FLAT_DIM = 0.01, 0.1
 #: Pixels of a flat at or below this sensitivity are flagged: division would only amplify noise.
 LOW_FLAT_LIMIT = 0.05
 #: Bytes of a raw frame that are looked at before it is combined.
@@ -58,13 +53,11 @@ def master_bias(frames, *, camera=None, method="median", clip=None, memory_limit
         If there is no frame, or the shapes differ.
     """
     sources = _sources(frames, memory_limit, camera=camera)
-    common_shape(sources)
-    # The offset of a frame may drift: the noise is that of the difference about its median.
-    noise = math.nan
-    if len(sources) > 1:
-        noise = robust_noise(sources[0].sample()[1] - sources[1].sample()[1]) / math.sqrt(2)
-    combined = combine(sources, method=method, clip=clip, memory_limit=memory_limit)
-    master = _master(combined, sources, kind="bias", exptime=0.0)
+    sources, rejected = _screened(sources, "bias")
+    noise = _frame_noise(sources)
+    floor = noise if clip is not None and noise > 0 else None
+    combined = combine(sources, method=method, clip=clip, floor=floor, memory_limit=memory_limit)
+    master = _master(combined, sources, rejected, kind="bias", exptime=0.0)
     master.meta["BIASCOR"] = False
     if len(sources) > 1:
         master.meta["READNOIS"] = (_round(noise), "read noise, ADU")
@@ -80,6 +73,7 @@ def master_dark(
     method="median",
     clip=None,
     nsigma=5.0,
+    min_rate=0.0,
     memory_limit=512e6,
 ):
     r"""Combine darks of one exposure time, and find the hot pixels.
@@ -95,8 +89,8 @@ def master_dark(
         As in `master_bias`.
     exptime : float, optional
         Exposure time in s; by default the card EXPTIME or EXPOSURE of the first frame.
-    nsigma : float
-        Limit for hot pixels, see `datared.pixels.hot_map`.
+    nsigma, min_rate : float
+        Limits for hot pixels, in deviations and in ADU/s, see `datared.pixels.hot_map`.
 
     Returns
     -------
@@ -112,17 +106,22 @@ def master_dark(
     """
     bias = _opened(bias)
     sources = _sources(frames, memory_limit, camera=camera, bias=bias)
-    combined = combine(sources, method=method, clip=clip, memory_limit=memory_limit)
+    sources, rejected = _screened(sources, "dark")
+    noise = _frame_noise(sources)
+    floor = noise if clip is not None and noise > 0 else None
+    combined = combine(sources, method=method, clip=clip, floor=floor, memory_limit=memory_limit)
     exptime = exposure_time(sources[0].header) if exptime is None else exptime
-    master = _master(combined, sources, kind="dark", exptime=exptime)
+    master = _master(combined, sources, rejected, kind="dark", exptime=exptime)
     if bias is not None:
         sigma = master.uncertainty.array
         for start in range(0, len(sigma), 64):  # In bands: a bias on disk is never held whole.
             error = bias.error_rows(start, min(start + 64, len(sigma)))
             if error is not None:
+                error = np.nan_to_num(error)
                 np.hypot(sigma[start : start + 64], error, out=sigma[start : start + 64])
     master.meta["BIASCOR"] = bias is not None
-    hot = pixels.hot_map(master.data, nsigma=nsigma)
+    limits = {"nsigma": nsigma, "min_rate": min_rate, "exptime": exptime}
+    hot = pixels.hot_map(master.data, **limits)
     # A column that is shifted by less than the noise of a pixel is subtracted well enough.
     columns = pixels.bad_columns(master.data, least=max(robust_noise(master.data), 1e-6))
     _flag(master, {pixels.HOT: hot, pixels.BAD_COLUMN: columns})
@@ -180,26 +179,20 @@ def master_flat(
     bias = _opened(bias)
     darks = list(dark) if isinstance(dark, list | tuple) else [_opened(dark)] * len(frames)
     factors = np.broadcast_to(dark_scale, len(frames))
-    most = memory_limit / 4 / max(len(frames), 1)
-    used, levels, rejected = [], [], []
-    for frame, own, factor in zip(frames, darks, factors, strict=True):
-        options = {"camera": camera, "bias": bias, "dark": own, "dark_scale": factor}
-        source = CalibratedRows(frame, **options, most=min(SAMPLE_MOST, most))
-        level, reason = _flat_level(source)
-        if reason:
-            rejected.append(f"{source.name}: {reason}")
-            log.warning("flat %s rejected: %s", source.name, reason)
-        else:
-            used.append(source)
-            levels.append(level)
-    if not used:
-        raise FrameError(f"no usable flat: {'; '.join(rejected) or 'there is no frame'}.")
-    common_shape(used)
+    most = _most_held(frames, memory_limit)
+    sources = [
+        CalibratedRows(frame, camera=camera, bias=bias, dark=own, dark_scale=factor, most=most)
+        for frame, own, factor in zip(frames, darks, factors, strict=True)
+    ]
+    used, rejected = _screened(sources, "flat")
+    levels = [_median(source.sample()[1]) for source in used]
     scale = np.mean(levels) / np.asarray(levels)
     clip, floor = (clip, _pair_noise(used, scale)) if len(used) > 2 else (None, None)
-    limit = memory_limit - most * len(frames)
-    combined = combine(used, method=method, clip=clip, scale=scale, floor=floor, memory_limit=limit)
-    master = _master(combined, used, kind="flat", exptime=exposure_time(used[0].header))
+    combined = combine(
+        used, method=method, clip=clip, scale=scale, floor=floor, memory_limit=0.75 * memory_limit
+    )
+    exptime = exposure_time(used[0].header)
+    master = _master(combined, used, rejected, kind="flat", exptime=exptime)
     level = _median(master.data)
     master.data /= np.float32(level)
     master.uncertainty.array /= np.float32(level)
@@ -207,9 +200,6 @@ def master_flat(
     master.meta["BIASCOR"] = bias is not None
     master.meta["DARKCOR"] = any(own is not None for own in darks)
     master.meta["FLATLVL"] = (_round(level), "median in ADU before normalising")
-    master.meta["NREJECT"] = len(rejected)
-    for i, text in enumerate(rejected):
-        master.meta[f"REJECT{i + 1}"] = text[:68]
     with np.errstate(invalid="ignore"):
         low = ~(master.data > LOW_FLAT_LIMIT)
     dead, columns = pixels.dead_map(master.data), pixels.bad_columns(master.data, least=0.03)
@@ -217,10 +207,42 @@ def master_flat(
     return master
 
 
+def _most_held(frames, memory_limit):
+    """Bytes of each raw frame that may be held; together they are a quarter of the memory."""
+    return min(SAMPLE_MOST, memory_limit / 4 / max(len(frames), 1))
+
+
 def _sources(frames, memory_limit, **options):
-    """Rows of raw frames; together they hold at most a quarter of the memory."""
-    most = min(SAMPLE_MOST, memory_limit / 4 / max(len(frames), 1))
+    """Rows of raw frames."""
+    most = _most_held(frames, memory_limit)
     return [CalibratedRows(frame, **options, most=most) for frame in frames]
+
+
+def _screened(sources, kind):
+    """Frames that can be used, and for each of the others its name and the reason."""
+    common_shape(sources)
+    frames = []
+    for source in sources:
+        raw, calibrated = source.sample()
+        limit = source.camera.saturation if source.camera is not None else None
+        limit = limit or source.header.get("SATURATE") or (64224.0 if source.step else None)
+        frames.append(
+            frame_statistics(calibrated, name=source.name, kind=kind, raw=raw, saturation=limit)
+        )
+    reasons, remarks = screen_frames(frames)
+    for remark in remarks:
+        log.warning("%s", remark)
+    rejected = [
+        f"{source.name}: {reason}"
+        for source, reason in zip(sources, reasons, strict=True)
+        if reason
+    ]
+    for text in rejected:
+        log.warning("%s rejected: %s", kind, text)
+    used = [source for source, reason in zip(sources, reasons, strict=True) if not reason]
+    if not used:
+        raise FrameError(f"no usable {kind}: {'; '.join(rejected)}.")
+    return used, rejected
 
 
 def _opened(master):
@@ -235,10 +257,10 @@ def _flag(master, maps):
     master.mask = master.flags != 0
 
 
-def _master(combined, sources, *, kind, exptime):
+def _master(combined, sources, rejected, *, kind, exptime):
     """Frame of a combination, with flags and cards."""
-    flags = pixels.NONFINITE * combined.mask.astype(np.uint16)
-    master = CCDData(combined.data, unit="adu", flags=flags, mask=combined.mask.copy())
+    flags = np.multiply(combined.mask, np.uint16(pixels.NONFINITE), dtype=np.uint16)
+    master = CCDData(combined.data, unit="adu", flags=flags, mask=combined.mask)
     master.uncertainty = StdDevUncertainty(combined.uncertainty)
     master.meta = fits.Header()
     master.meta["KIND"] = kind
@@ -246,27 +268,24 @@ def _master(combined, sources, *, kind, exptime):
     master.meta["EXPTIME"] = float(exptime)
     master.meta["MEDLEVEL"] = (_round(robust_level(combined.data)), "level, ADU")
     master.meta["NOISE"] = (_round(robust_level(combined.uncertainty)), "of the master, ADU")
-    if sources[0].regions.trim is not None:
+    if sources[0].regions.trimmed:
         master.meta["TRIMMED"] = True
-    if sources[0].regions.overscan is not None:
+    if sources[0].regions.corrected:
         master.meta["OVERSCOR"] = True
+    master.meta["NREJECT"] = (len(rejected), "frames left out")
+    for i, text in enumerate(rejected):
+        master.meta[f"REJECT{i + 1}"] = text
     return master
 
 
-def _flat_level(source):
-    """Median of a calibrated flat, and why it cannot be used (or an empty text)."""
-    raw, calibrated = source.sample()
-    limit = source.camera.saturation if source.camera is not None else None
-    limit = limit or source.header.get("SATURATE") or (64224.0 if source.step else None)
-    level, median = _median(calibrated), _median(raw)
-    bright = np.mean(raw >= limit) if limit else 0.0
-    if bright > FLAT_SATURATED_PIXELS or (limit and median > FLAT_SATURATED * limit):
-        return level, f"saturated (median {median:.0f} ADU, {100 * bright:.1f} % of pixels)"
-    if not level > FLAT_FAINT * (limit or 0):
-        return level, f"too faint ({level:.0f} ADU above the dark)"
-    if limit and (median > FLAT_BRIGHT * limit or level < FLAT_DIM * limit):
-        log.warning("flat %s: level of %.0f ADU of %.0f", source.name, median, limit)
-    return level, ""
+def _frame_noise(sources):
+    """Noise of one of some bias frames or darks, NaN for a single one.
+
+    The offset of a frame may drift: the noise is that of a difference about its median.
+    """
+    if len(sources) < 2:
+        return math.nan
+    return robust_noise(sources[0].sample()[1] - sources[1].sample()[1]) / math.sqrt(2)
 
 
 def _pair_noise(sources, scale):

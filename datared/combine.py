@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .errors import DataredWarning, FrameError
-from .pixelstack import combine_pixels, finish_pixels, sorting_network
+from .pixelstack import combine_pixels, finish_pixels, sorting_network, weigh_pixels
 from .rows import open_rows
 
 __all__ = ["Combined", "combine", "common_shape"]
@@ -175,10 +175,7 @@ def combine(
             stack[(stack < low) | (stack > high)] = np.nan
         variance = _variances(sources, errors, known, factor, start, stop)
         results = (array[start:stop].reshape(-1) for array in (data, sigma, valid, count))
-        combine_pixels(
-            stack, weight, variance, *options, np.float32(floor), sorting_network(n), *results
-        )
-
+        _combine_band(stack, weight, variance, *options, np.float32(floor), results)
         return set(_numbers(valid[start:stop]))
 
     with ThreadPoolExecutor(threads) as pool:
@@ -195,6 +192,18 @@ def combine(
 
         list(pool.map(finish, range(0, shape[0], height)))
     return Combined(data, count == 0, sigma, count, n)
+
+
+def _combine_band(stack, weight, variance, method, *options):
+    """Combine one band into the arrays that come last in the options."""
+    *rejection, (data, sigma, valid, count) = options
+    plain = weight.size == 0 and variance.size == 0
+    bounds = np.empty((2, 0 if plain else stack.shape[1]), np.float32)
+    network = sorting_network(len(stack))
+    combine_pixels(stack, method, *rejection, network, data, sigma, valid, count, bounds)
+    if not plain:
+        weight = weight if weight.size else np.ones(len(stack))
+        weigh_pixels(stack, bounds, weight, variance, method, data, sigma, count)
 
 
 def _band_height(shape, n, memory_limit, threads):
@@ -261,7 +270,7 @@ def _limits(limits):
 def _clip_limits(clip, n, max_iterations):
     """Limits and rounds of the clip, none of them where it is not possible."""
     if clip is None:
-        return 0.0, 0.0, 0
+        return *(np.float32(0),) * 2, 0
     low, high = (clip, clip) if np.ndim(clip) == 0 else clip
     if not (low > 0 and high > 0):
         raise ValueError(f"clip {clip!r} must be one or two positive numbers.")
@@ -271,8 +280,8 @@ def _clip_limits(clip, n, max_iterations):
             DataredWarning,
             stacklevel=3,
         )
-        return 0.0, 0.0, 0
-    return float(low), float(high), int(max_iterations)
+        return *(np.float32(0),) * 2, 0
+    return np.float32(low), np.float32(high), int(max_iterations)
 
 
 def _per_frame(values, n, name):
@@ -377,10 +386,8 @@ def _experiment(n, options, floor, step, known_errors):
     variance = np.ones((n, 1), np.float32) if known_errors else np.empty((0, 0), np.float32)
     data, sigma = np.empty(pixels, np.float32), np.empty(pixels, np.float32)
     valid, count = np.empty(pixels, np.int16), np.empty(pixels, np.int16)
-    combine_pixels(
-        stack, np.empty(0), variance, *options, np.float32(floor), sorting_network(n),
-        data, sigma, valid, count,
-    )  # fmt: skip
+    results = data, sigma, valid, count
+    _combine_band(stack, np.empty(0), variance, *options, np.float32(floor), results)
     if np.isnan(sigma).all():  # One value is left, which does not tell its error.
         return 1.0, 1.0
     factor = float(np.nanstd(data, dtype=float) / np.nanmean(sigma, dtype=float))

@@ -6,18 +6,20 @@ import warnings
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+from astropy import units as u
+from astropy.nddata import StdDevUncertainty
 
-from . import pixels
+from . import cosmics, pixels
 from .calibrated import open_master
 from .calibration import LOW_FLAT_LIMIT
 from .errors import DataredWarning, FrameError
 
-__all__ = ["check_dark", "correct"]
+__all__ = ["camera_noise", "check_dark", "clean", "correct", "to_electrons"]
 
 #: Scaling a dark that contains the bias is reported above this many ADU left over.
 BIAS_RESIDUE = 0.5
 #: Most bytes of a band of one image: some of them fit into the processor's own memory.
-_BAND = 200_000
+_BAND = 400_000
 
 
 def correct(
@@ -30,10 +32,11 @@ def correct(
     flat=None,
     gain=None,
     read_noise=None,
+    in_place=False,
     threads=None,
     name="frame",
 ):
-    r"""Subtract bias and dark and divide by the flat, in place.
+    r"""Subtract bias and dark and divide by the flat.
 
     .. math:: S' = (S - B - s D) / F
 
@@ -48,15 +51,17 @@ def correct(
     Parameters
     ----------
     data : numpy.ndarray of float32, shape (ny, nx)
-        Trimmed frame in ADU; it becomes S'. NaN where the flat is 0.05 or less.
+        Trimmed frame in ADU.
     flags : numpy.ndarray of uint16, shape (ny, nx)
-        Flags; those of the masters, LOW_FLAT and NONFINITE are added.
+        Its flags.
     bias, dark, flat : datared.calibrated.MasterRows, CCDData or path, optional
         Masters of the same shape. What is missing is left out.
     dark_scale : float
         s, the exposure time of the frame over that of the dark.
     gain, read_noise : float, optional
         Both, if errors are wanted.
+    in_place : bool
+        Whether the results may take the place of ``data`` and ``flags``.
     threads : int, optional
         Bands worked on at a time; by default the number of processors.
     name : str
@@ -64,8 +69,14 @@ def correct(
 
     Returns
     -------
-    numpy.ndarray of float32, shape (ny, nx), or None
-        Standard deviation of ``data`` in ADU.
+    data : numpy.ndarray of float32, shape (ny, nx)
+        S'; NaN where the flat is 0.05 or less.
+    flags : numpy.ndarray of uint16
+        Flags, with those of the masters, LOW_FLAT and NONFINITE.
+    mask : numpy.ndarray of bool
+        True where any flag is set.
+    sigma : numpy.ndarray of float32 or None
+        Standard deviation of S' in ADU.
 
     Raises
     ------
@@ -73,7 +84,8 @@ def correct(
         If a master has another shape.
     """
     masters = [open_master(master, data.shape, name=name) for master in (bias, dark, flat)]
-    sigma = None
+    new_data, new_flags = (data, flags) if in_place else (np.empty_like(data), np.empty_like(flags))
+    mask, sigma = np.empty(data.shape, bool), None
     if gain is not None and read_noise is not None:
         sigma = np.empty(data.shape, np.float32)
     ny, nx = data.shape
@@ -82,11 +94,15 @@ def correct(
     def work(start):
         band = slice(start, min(start + height, ny))
         part = None if sigma is None else sigma[band]
-        _correct_band(data[band], flags[band], part, band, masters, dark_scale, gain, read_noise)
+        if not in_place:
+            new_data[band], new_flags[band] = data[band], flags[band]
+        results = new_data[band], new_flags[band], part
+        _correct_band(*results, band, masters, dark_scale, gain, read_noise)
+        np.not_equal(new_flags[band], 0, out=mask[band])
 
     with ThreadPoolExecutor(threads or min(os.cpu_count() or 1, 8)) as pool:
         list(pool.map(work, range(0, ny, height)))
-    return sigma
+    return new_data, new_flags, mask, sigma
 
 
 def check_dark(dark, scale, bias, *, name="frame"):
@@ -132,6 +148,127 @@ def check_dark(dark, scale, bias, *, name="frame"):
         )
 
 
+def camera_noise(camera, header, *, bias=None):
+    """Gain and read noise that hold for a frame.
+
+    The gain is that of the night file; else that of the card which the night file names
+    (``gain_keyword``); else of the card EGAIN. The card GAIN is a setting or an index in most
+    programs, and is not read unless it is named. The read noise is that of the night file, else
+    that which the master bias measured.
+
+    Parameters
+    ----------
+    camera : Camera or None
+        With ``gain`` (e-/ADU), ``gain_keyword`` and ``read_noise`` (e-).
+    header : Mapping
+        Header of the frame. A frame that is in electrons (card GAINCOR) has a gain of 1.
+    bias : datared.calibrated.MasterRows or CCDData, optional
+        Master bias; its card READNOIS is in ADU.
+
+    Returns
+    -------
+    gain, read_noise : float or None
+        Electrons per ADU, and electrons; None where it is not known.
+
+    Examples
+    --------
+    >>> camera_noise(None, {"GAIN": 30, "EGAIN": 0.376})
+    (0.376, None)
+    """
+    cards = (getattr(camera, "gain_keyword", None), "EGAIN")
+    gain = getattr(camera, "gain", None)
+    for card in cards:
+        value = header.get(card) if card else None
+        if gain is None and isinstance(value, int | float) and 0 < value < math.inf:
+            gain = float(value)
+    noise = getattr(camera, "read_noise", None)
+    measured = None if bias is None else bias.meta.get("READNOIS")
+    if noise is None and gain is not None and isinstance(measured, int | float):
+        noise = float(measured) * gain
+    return gain, noise
+
+
+def clean(ccd, *, gain, read_noise, cosmic_rays="", repair="mask", name="frame"):
+    """Flag the cosmic rays of a calibrated frame and, if wanted, repair its bad pixels.
+
+    Parameters
+    ----------
+    ccd : astropy.nddata.CCDData
+        Frame after the flat, in ADU, with flags.
+    gain, read_noise : float or None
+        e-/ADU and electrons.
+    cosmic_rays : {"", "laplacian", "median"}
+        How they are found, see `datared.cosmics.find_cosmics`; not at all by default.
+    repair : {"mask", "gaussian"}
+        Leave bad pixels as they are, or fill them by `datared.pixels.repair_gaussian`.
+    name : str
+        What to call the frame in messages.
+
+    Returns
+    -------
+    astropy.nddata.CCDData
+        The frame, or a new one.
+
+    Raises
+    ------
+    FrameError
+        If cosmic rays are wanted and the noise is not known.
+    ValueError
+        If an option is not one of those above.
+    """
+    if cosmic_rays and None in (gain, read_noise):
+        raise FrameError(
+            f"{name}: cosmic rays cannot be told from noise without gain and read noise; give "
+            "gain and read_noise in the table [camera] of night.toml."
+        )
+    if repair not in ("mask", "gaussian"):
+        raise ValueError(f"repair {repair!r} is not one of mask, gaussian.")
+    if cosmic_rays:
+        ccd = cosmics.flag_cosmics(ccd, gain=gain, read_noise=read_noise, method=cosmic_rays)
+    if repair == "gaussian":
+        ccd.data, ccd.flags = pixels.repair_gaussian(ccd.data, ccd.flags)
+        ccd.mask = ccd.flags != 0
+    return ccd
+
+
+def to_electrons(ccd, *, gain, name="frame"):
+    """Multiply a frame by its gain, in place; the card GAINCOR says so, and it is done once only.
+
+    Parameters
+    ----------
+    ccd : astropy.nddata.CCDData
+        Frame in ADU.
+    gain : float or None
+        e-/ADU. Without it the frame stays in ADU, with a warning.
+    name : str
+        What to call the frame in messages.
+
+    Raises
+    ------
+    FrameError
+        If the frame is in electrons already.
+    """
+    if ccd.unit == u.electron or ccd.meta.get("GAINCOR"):
+        raise FrameError(f"{name}: is in electrons already; the gain is used once only.")
+    if gain is None:
+        warnings.warn(
+            f"{name}: stays in ADU, because the gain is not known; give gain in the table [camera] "
+            "of night.toml.",
+            DataredWarning,
+            stacklevel=4,
+        )
+        return
+    factor = np.float32(gain)
+    ccd.data *= factor
+    sigma = ccd.uncertainty
+    # The unit of an uncertainty must be that of the data at any moment.
+    ccd.uncertainty = None
+    ccd.unit = u.electron
+    if sigma is not None:
+        ccd.uncertainty = StdDevUncertainty(factor * sigma.array)
+    ccd.meta["GAINCOR"] = True
+
+
 def _correct_band(data, flags, sigma, rows, masters, scale, gain, read_noise):
     """Correct some rows in place; ``sigma`` is filled where it is not None."""
     span = (rows.start, rows.stop)
@@ -146,10 +283,11 @@ def _correct_band(data, flags, sigma, rows, masters, scale, gain, read_noise):
         sigma *= np.float32(1 / gain)
         sigma += np.float32((read_noise / gain) ** 2)
         if dark is not None:
-            _add_variance(sigma, dark.error_rows(*span), scale**2)
+            _add_variance(sigma, dark.error_rows(*span), np.float32(scale))
         if bias is not None:
             shared = dark is not None and dark.meta.get("BIASCOR") is not False
-            _add_variance(sigma, bias.error_rows(*span), 1 - 2 * scale if shared else 1)
+            factor = 1 - 2 * scale if shared else 1.0
+            _add_variance(sigma, bias.error_rows(*span), np.float32(abs(factor) ** 0.5), factor < 0)
     if dark is not None:
         data -= dark.rows(*span) if scale == 1 else np.float32(scale) * dark.rows(*span)
     if flat is not None:
@@ -158,7 +296,7 @@ def _correct_band(data, flags, sigma, rows, masters, scale, gain, read_noise):
         # Of a foreign dark, made with another bias, the difference could be negative.
         np.maximum(sigma, 0, out=sigma)
         np.sqrt(sigma, out=sigma)
-    if not math.isfinite(data.sum(dtype=np.float64)):
+    if not math.isfinite(np.add.reduce(data, axis=None, dtype=np.float64)):
         flags |= np.multiply(~np.isfinite(data), np.uint16(pixels.NONFINITE), dtype=np.uint16)
 
 
@@ -173,18 +311,21 @@ def _divide(data, flags, sigma, flat, span):
     data /= sensitivity
     if sigma is None:
         return
-    error = flat.error_rows(*span)
-    if error is not None:
-        relative = data * error
-        relative *= relative
-        sigma += relative
+    _add_variance(sigma, flat.error_rows(*span), data)
     sigma /= sensitivity
     sigma /= sensitivity
 
 
-def _add_variance(variance, error, factor):
-    """Add a variance times a factor, from its standard deviation."""
-    if error is not None:
-        square = error * error
-        square *= np.float32(factor)
+def _add_variance(variance, error, factor, negative=False):
+    """Add the square of an error times a factor, or subtract it."""
+    if error is None:
+        return
+    square = error * factor
+    square *= square
+    if math.isnan(np.add.reduce(square, axis=None)):
+        # A single dark or flat has no scatter to tell its error from.
+        np.nan_to_num(square, copy=False)
+    if negative:
+        variance -= square
+    else:
         variance += square

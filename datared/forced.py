@@ -276,7 +276,9 @@ def _measure(frame, stars_path, setup):
     factor = {"px": 1.0, "arcsec": 1 / scale, "fwhm": fwhm}[setup["unit"]]
     if not factor > 0:
         raise FrameError(f"{frame['file']}: no FWHM is known, so radii in FWHM have no size")
-    gain = setup["gain"] or _number(ccd.meta, "GAIN_E")
+    gain = _number(ccd.meta, "GAIN_E")
+    if not gain > 0:
+        gain = setup["gain"] or np.nan
     stars = Table.read(stars_path, format="ascii.ecsv")
     table = forced_photometry(
         ccd,
@@ -284,7 +286,7 @@ def _measure(frame, stars_path, setup):
         radii=[radius * factor for radius in setup["radii"]],
         annulus=[radius * factor for radius in setup["annulus"]],
         gain=gain if gain > 0 else None,
-        read_noise=setup["read_noise"] or 0.0,
+        read_noise=setup["read_noise"] or max(0.0, np.nan_to_num(_number(ccd.meta, "RON_E"))),
         fwhm=fwhm,
     )
     errors, n_measured = table.meta["errors"], int(np.isfinite(table["flux"]).any(axis=1).sum())

@@ -14,9 +14,9 @@ from astropy.wcs import WCS
 
 from .errors import FrameError
 from .listing import count_groups, inventory, product_name, select_lights
-from .pixels import NONFINITE, OUTSIDE, SATURATED
+from .pixels import NONFINITE, OUTSIDE, SATURATED, saturation_mask
 from .products import atomic_path
-from .rows import FileRows
+from .rows import FileRows, standard_deviation
 
 __all__ = [
     "count_groups",
@@ -65,8 +65,9 @@ def read_frame(path, *, camera=None):
     -------
     astropy.nddata.CCDData
         ``data`` float32, shape (ny, nx), in adu; ``flags`` uint16 bits of `datared.pixels`
-        (``SATURATED``, ``NONFINITE``); ``mask`` where any bit is set; ``meta`` a copy of the header
-        without the cards that scaled the integers; ``wcs`` if it is a celestial one, else None.
+        (``NONFINITE``, and ``SATURATED`` with trails and neighbours, see `saturation_mask` there);
+        ``mask`` where any bit is set; ``meta`` a copy of the header without the cards that scaled
+        the integers; ``wcs`` if it is a celestial one, else None.
 
     Raises
     ------
@@ -87,8 +88,7 @@ def read_frame(path, *, camera=None):
     elif _positive(header, "SATURATE"):
         level = _positive(header, "SATURATE")
     if level is not None:
-        with np.errstate(invalid="ignore"):
-            flags[data >= np.float32(level)] |= np.uint16(SATURATED)
+        flags[saturation_mask(data, level=np.float32(level))] |= np.uint16(SATURATED)
     for card in _SCALING:
         header.remove(card, ignore_missing=True, remove_all=True)
     return CCDData(
@@ -135,7 +135,7 @@ def write_product(ccd, path, *, header_cards=None):
         hdus = [fits.PrimaryHDU(np.asarray(ccd.data, dtype=np.float32), header)]
         hdus.append(fits.ImageHDU(_bits(ccd), name="MASK"))
         if ccd.uncertainty is not None:
-            sigma = ccd.uncertainty.represent_as(StdDevUncertainty).array
+            sigma = standard_deviation(ccd.uncertainty)
             hdus.append(fits.ImageHDU(np.asarray(sigma, dtype=np.float32), name="UNCERT"))
         with atomic_path(path) as temporary:
             fits.HDUList(hdus).writeto(temporary, output_verify="silentfix+ignore")

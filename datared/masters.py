@@ -11,8 +11,9 @@ from astropy.table import Table, vstack
 from . import pixels
 from .calibrated import CalibratedRows, MasterRows
 from .calibration import master_bias, master_dark, master_flat, robust_level, robust_noise
+from .combine import combine
 from .frames import inventory, select_lights, write_product
-from .matching import match_frames, plan_masters
+from .matching import match_frames, plan_masters, safe_name
 from .products import Manifest, Task, atomic_path, run_tasks
 
 __all__ = ["hot_name", "masters_night"]
@@ -21,6 +22,8 @@ log = logging.getLogger("datared.masters")
 
 #: Light frames that are looked at for hot pixels when there are no darks.
 HOT_FRAMES = 25
+#: Values further than this from the median, in robust deviations, are left out of a mean.
+MEAN_CLIP = 5.0
 
 
 def masters_night(night, *, executor=None):
@@ -38,7 +41,7 @@ def masters_night(night, *, executor=None):
     astropy.table.Table
         One row for each master: ``file`` (relative to ``work``), ``kind``, ``filter``, ``exptime``,
         ``setup``, ``ncombine``, ``level``, ``noise``, ``n_flagged``, ``status``, ``reason``,
-        ``why``.
+        ``why``; and one with the status ``left out`` for each calibration frame that was rejected.
 
     Raises
     ------
@@ -51,17 +54,17 @@ def masters_night(night, *, executor=None):
     wanted = {k: getattr(options, k) for k in ("use_bias", "use_dark", "use_flat")}
     wanted["allow_bias"] = options.scale_dark_with_bias
     match_frames(lights, plan_masters(table, **wanted), strict=options.strict, **wanted)
-    manifest, lines = Manifest(night.work), []
+    manifest, lines, failed = Manifest(night.work), [], []
     for kinds in (("bias",), ("dark", "darkflat"), ("flat",)):
-        plans = [plan for plan in plan_masters(table, **wanted) if plan.kind in kinds]
+        # What cannot be made is not there for the frames that would have used it.
+        plans = [p for p in plan_masters(table, failed=failed, **wanted) if p.kind in kinds]
         tasks = [_task(night, plan) for plan in plans]
         outcomes = run_tasks(tasks, manifest=manifest, executor=executor, label="masters")
         for plan, outcome in zip(plans, outcomes, strict=True):
-            lines.append(_line(night, outcome, plan))
+            lines += [_line(night, outcome, plan), *_rejected(plan, outcome)]
             if outcome.status == "failed":
-                # What cannot be made is not there for the frames that would have used it.
-                table = table[~np.isin(table["file"], plan.files)]
-    plans = plan_masters(table, **wanted)
+                failed.append(plan.name)
+    plans = plan_masters(table, failed=failed, **wanted)
     matching = match_frames(lights, plans, strict=options.strict, **wanted)
     for text in sorted({remark for remark in matching["why"] if remark}):
         log.warning("%d light frames: %s", int(np.sum(matching["why"] == text)), text)
@@ -98,22 +101,40 @@ def _task(night, plan):
             "bias": plan.bias,
             "darks": plan.darks,
             "scales": plan.scales,
+            "method": night.reduction.method,
+            "rejected": plan.rejected,
         },
         function=_make_master,
-        args=(folder / f"{plan.name}.fits", plan, bias, darks, night.camera),
+        args=(
+            folder / f"{plan.name}.fits",
+            plan,
+            bias,
+            darks,
+            night.camera,
+            {
+                "method": night.reduction.method,
+                "memory_limit": 1e6 * night.reduction.memory_limit,
+            },
+        ),
     )
 
 
-def _make_master(product, plan, bias, darks, camera):
+def _make_master(product, plan, bias, darks, camera, options):
     """Make and write one master (in any process)."""
+    # A mean is only as good as its clip; a median needs none, but for stars on twilight flats.
+    clip = MEAN_CLIP if options["method"] == "mean" else None
     if plan.kind == "bias":
-        master = master_bias(plan.paths, camera=camera)
+        master = master_bias(plan.paths, camera=camera, clip=clip, **options)
     elif plan.kind == "flat":
         known = {path: MasterRows(path) for path in {p for p in darks if p is not None}}
         own = [None if path is None else known[path] for path in darks]
-        master = master_flat(plan.paths, bias=bias, dark=own, dark_scale=plan.scales, camera=camera)
+        master = master_flat(
+            plan.paths, bias=bias, dark=own, dark_scale=plan.scales, camera=camera, **options
+        )
     else:
-        master = master_dark(plan.paths, bias=bias, camera=camera, exptime=plan.exptime)
+        master = master_dark(
+            plan.paths, bias=bias, camera=camera, exptime=plan.exptime, clip=clip, **options
+        )
     cards = {
         "MASTER": product.name,
         "SETUP": plan.setup,
@@ -123,8 +144,14 @@ def _make_master(product, plan, bias, darks, camera):
     if plan.bias:
         cards["BIASFILE"] = f"{plan.bias}.fits"
     cards |= {f"INPUT{i + 1}": file[-68:] for i, file in enumerate(plan.files)}
+    number = int(master.meta["NREJECT"])
+    found = [str(master.meta[f"REJECT{i + 1}"]).split(": ", 1) for i in range(number)]
+    for i, (file, reason) in enumerate(plan.rejected, number + 1):
+        log.warning("%s rejected: %s: %s", plan.kind, file, reason)
+        cards[f"REJECT{i}"] = f"{file}: {reason}"
+    cards["NREJECT"] = (number + len(plan.rejected), "frames left out")
     write_product(master, product, header_cards=cards | {"KIND": plan.kind})
-    return _numbers(master)
+    return _numbers(master) | {"rejected": found}
 
 
 def _hot_tasks(night, lights, matching):
@@ -155,15 +182,15 @@ def hot_name(setup):
     str
         Name of the file, without ending.
     """
-    return "hot_" + str(setup).replace(" ", "-")
+    return "hot_" + safe_name(str(setup))
 
 
 def _make_hot(product, paths, camera, setup):
     """Find and write the hot pixels of light frames."""
-    frames = [CalibratedRows(path, camera=camera).image() for path in paths]
+    frames = [CalibratedRows(path, camera=camera) for path in paths]
     hot = pixels.hot_map_from_lights(frames)
     flags = pixels.HOT * hot.astype(np.uint16)
-    ccd = CCDData(np.median(frames, axis=0), unit="adu", flags=flags, mask=hot)
+    ccd = CCDData(combine(frames).data, unit="adu", flags=flags, mask=hot)
     ccd.meta |= {"KIND": "hot", "NCOMBINE": len(frames), "SETUP": setup, "NHOT": int(hot.sum())}
     write_product(ccd, product)
     return _numbers(ccd)
@@ -179,11 +206,18 @@ def _numbers(master):
     }
 
 
+def _rejected(plan, outcome):
+    """Rows of the frames that a master was made without."""
+    found = [*map(tuple, outcome.result.get("rejected", ())), *plan.rejected]
+    what = (plan.kind, plan.filter, plan.exptime, plan.setup, 0, math.nan, math.nan, 0)
+    return [(file, *what, "left out", reason, "") for file, reason in found]
+
+
 def _line(night, outcome, plan, *, setup=""):
     """Row of the table of masters."""
     file = outcome.product.relative_to(night.work).as_posix()
     result = {"ncombine": 0, "level": math.nan, "noise": math.nan, "n_flagged": 0}
-    result |= outcome.result
+    result |= {key: outcome.result[key] for key in result if key in outcome.result}
     if plan is None:
         what = ("hot", "", math.nan, setup)
     else:

@@ -1,22 +1,16 @@
 """The stages of a night in their order, each from what the one before it left on disk."""
 
+import importlib
 import logging
+from collections import Counter
 from dataclasses import dataclass, field
 
 from astropy.table import Table, unique
 
-from .astrometry import solve_night
 from .errors import ConfigError, DataredError
-from .forced import photometry_night
-from .lightcurve import differential_night
 from .listing import inventory, select_lights
-from .magnitudes import calibrate_night
-from .masters import masters_night
 from .night import load_night
 from .products import atomic_path
-from .reduction import reduce_night
-from .samples import fetch_sample
-from .stacking import stack_night
 
 __all__ = ["STAGES", "NightResult", "fetch_night", "run", "stages_upto"]
 
@@ -25,23 +19,35 @@ log = logging.getLogger("datared.pipeline")
 
 @dataclass(frozen=True)
 class _Stage:
-    """A stage: the one it needs, and the function that does it for a night."""
+    """A stage: the one it needs, and the room and function that do it for a night."""
 
     needs: str | None
-    function: object
+    room: str
+    name: str
     does: str
+
+    def __call__(self, night, *, executor):
+        """Do it; the room, and the libraries it needs, are loaded now and not before."""
+        room = importlib.import_module(f".{self.room}", __package__)
+        return getattr(room, self.name)(night, executor=executor)
 
 
 #: Every stage after the one it needs. The light curve, the magnitudes and the stack do not depend
 #: on each other.
 STAGES = {
-    "masters": _Stage(None, masters_night, "combine bias, dark and flat frames"),
-    "reduced": _Stage("masters", reduce_night, "calibrate the light frames"),
-    "solved": _Stage("reduced", solve_night, "find where each frame points"),
-    "photometry": _Stage("solved", photometry_night, "measure every star on every frame"),
-    "magnitudes": _Stage("photometry", calibrate_night, "calibrate against a catalogue"),
-    "lightcurve": _Stage("photometry", differential_night, "compare the target with other stars"),
-    "stack": _Stage("solved", stack_night, "add the frames of each filter"),
+    "masters": _Stage(None, "masters", "masters_night", "combine bias, dark and flat frames"),
+    "reduced": _Stage("masters", "reduction", "reduce_night", "calibrate the light frames"),
+    "solved": _Stage("reduced", "astrometry", "solve_night", "find where each frame points"),
+    "photometry": _Stage(
+        "solved", "forced", "photometry_night", "measure every star on every frame"
+    ),
+    "magnitudes": _Stage(
+        "photometry", "magnitudes", "calibrate_night", "calibrate against a catalogue"
+    ),
+    "lightcurve": _Stage(
+        "photometry", "lightcurve", "differential_night", "compare the target with other stars"
+    ),
+    "stack": _Stage("solved", "stacking", "stack_night", "add the frames of each filter"),
 }
 
 
@@ -129,11 +135,13 @@ def run(night, *, upto=None, executor=None):
         _require_lights(frames, night)
     broken = frames[frames["problem"] != ""]
     rows = [("inventory", str(row["file"]), "failed", str(row["problem"])) for row in broken]
+    for text, number in Counter(str(text) for text in frames["warning"] if text).items():
+        log.warning("%d files: %s", number, text)
     tables = {}
     for name in names:
         log.info("%s: %s", name, STAGES[name].does)
         try:
-            tables[name] = STAGES[name].function(night, executor=executor)
+            tables[name] = STAGES[name](night, executor=executor)
         except DataredError as error:
             # What no other stage needs must not stop them; what was asked for by name is an error.
             if name == upto or any(stage.needs == name for stage in STAGES.values()):
@@ -163,8 +171,8 @@ def _require_lights(frames, night):
         for row in unique(lights, keys=["object", "filter"])
     )
     raise ConfigError(
-        f"There is no light frame to reduce with object = {night.object!r} and "
-        f"exclude_filters = {list(night.exclude_filters)}. "
+        f"There is no light frame to reduce with object = {night.object!r}, "
+        f"date = {night.date!r} and exclude_filters = {list(night.exclude_filters)}. "
         + (f"The light frames are {there}." if there else "None of the files is a light frame.")
     )
 
@@ -191,6 +199,8 @@ def fetch_night(name, *, upto=None, seed=None, folder=None, executor=None):
     Night
         The night, reduced up to that stage.
     """
+    from .samples import fetch_sample
+
     night = load_night(fetch_sample(name, folder=folder, seed=seed))
     if upto is not None:
         run(night, upto=upto, executor=executor)

@@ -10,61 +10,106 @@ import math
 import numpy as np
 from numba import njit
 
-__all__ = ["combine_pixels", "finish_pixels", "sorting_network"]
+__all__ = ["combine_pixels", "finish_pixels", "sorting_network", "weigh_pixels"]
 
 #: Pixels that are sorted side by side.
 _WIDTH = 256
 #: Values further than this many deviations from the median never enter the scatter of a median.
-_SCATTER_CLIP = 5.0
+_SCATTER_CLIP, _SCATTER_ROUNDS = np.float32(5), np.int64(5)
 
 
 @njit(cache=True, nogil=True)
 def combine_pixels(
-    stack, weights, variance, method, lowest, highest, low, high, iterations, floor, network,
-    data, sigma, valid, count,
+    stack, method, lowest, highest, low, high, iterations, floor, network,
+    data, sigma, valid, count, bounds,
 ):  # fmt: skip
-    """Combine ``stack`` (frame, pixel) of float32 into the last four arrays.
+    """Combine ``stack`` (frame, pixel) of float32 into the arrays of the second line.
 
-    ``weights`` (one for each frame) and ``variance`` (frame, pixel or 1) are empty where there are
-    none. Of the sorted values the ``lowest`` and ``highest`` are left out, then those outside
-    ``low`` and ``high`` deviations. ``valid`` gets the number of values of each pixel, ``count``
-    that of the values used.
+    Of the sorted values the ``lowest`` and ``highest`` are left out, then those outside ``low`` and
+    ``high`` deviations. ``valid`` gets the number of values of each pixel, ``count`` that of the
+    values used, and ``bounds`` (2, pixel), if it is not empty, the least and the largest of them.
     """
     n, pixels = stack.shape
-    work = np.empty((n, _WIDTH), stack.dtype)
+    work = np.empty((n, _WIDTH), np.float32)
     first, last = np.empty(_WIDTH, np.int32), np.empty(_WIDTH, np.int32)
     middle, scatter = np.empty(_WIDTH, np.float32), np.empty(_WIDTH, np.float32)
+    start = np.empty(_WIDTH, np.float32)
+    total, square = np.empty(_WIDTH, np.float32), np.empty(_WIDTH, np.float32)
     dropped = lowest + highest
-    ordered = method == 0 or iterations > 0 or dropped > 0  # A plain mean or sum needs no order.
+    with_bounds = bounds.size > 0
+    # A plain mean or sum needs no order.
+    ordered = method == 0 or iterations > 0 or dropped > 0 or with_bounds
+    times = np.float32(n if method == 2 else 1)
     for block in range(0, pixels, _WIDTH):
-        stop = min(block + _WIDTH, pixels)
-        number, used = valid[block:stop], count[block:stop]
-        full = _load(stack, block, stop, work, number)
-        for j in range(stop - block):
-            first[j] = min(lowest, number[j])
-            last[j] = max(number[j] - highest, first[j])
+        size = min(_WIDTH, pixels - block)
+        full = _load(stack, block, size, work, valid)
+        for j in range(_WIDTH):
+            number = valid[block + j] if j < size else 0
+            first[j] = min(lowest, number)
+            last[j] = max(number - highest, first[j])
         if ordered or not full:  # Sorting puts what is missing last.
             _sort(work, network)
         if ordered:
-            _centre(work, first, last, number.size, full and dropped == 0, middle, scatter)
-            _clip(work, first, last, number.size, middle, scatter, low, high, iterations, floor)
-        used[:] = last[: stop - block]
-        used -= first[: stop - block].astype(np.int16)
+            _centre(work, first, last, size, full and dropped == 0, middle, scatter)
+        for j in range(_WIDTH):
+            start[j] = middle[j] if ordered else work[0, j]
+        if dropped > 0 or not full:
+            _neutralise(work, first, last, size, start)
+        if iterations > 0:
+            _clip(work, first, last, size, start, middle, scatter, low, high, iterations, floor)
+        for j in range(size):
+            count[block + j] = last[j] - first[j]
+            if method == 0:
+                data[block + j] = middle[j]
+            if with_bounds:
+                bounds[0, block + j] = work[min(first[j], n - 1), j]
+                bounds[1, block + j] = work[max(last[j] - 1, 0), j]
         if method == 0:
-            data[block:stop] = middle[: stop - block]
-            if variance.size == 0:
-                _clip(
-                    work, first, last, number.size, middle, scatter, _SCATTER_CLIP, _SCATTER_CLIP,
-                    5, floor,
-                )  # fmt: skip
-        if weights.size == 0 and variance.size == 0:
-            _sorted_moments(work, first, last, method, data[block:stop], sigma[block:stop])
-        else:
-            spread = variance[:, block:stop] if variance.shape[1] > 1 else variance
-            _weighted_moments(
-                stack[:, block:stop], work, ordered, first, last, weights, spread, method,
-                data[block:stop], sigma[block:stop], used,
+            _clip(
+                work, first, last, size, start, middle, scatter, _SCATTER_CLIP, _SCATTER_CLIP,
+                _SCATTER_ROUNDS, floor,
             )  # fmt: skip
+        _sums(work, start, total, square)
+        _mean_and_sigma(first, last, start, total, square, times)
+        for j in range(size):
+            sigma[block + j] = square[j]
+            if method != 0:
+                data[block + j] = total[j]
+
+
+@njit(cache=True, nogil=True)
+def weigh_pixels(stack, bounds, weights, variance, method, data, sigma, count):
+    """Weighted mean, and its error, of the values of ``stack`` within the bounds of each pixel.
+
+    ``weights`` has one number for each frame; ``variance`` (frame, pixel or 1) is empty where the
+    error comes from the scatter of the values. A median in ``data`` stays.
+    """
+    n, pixels = stack.shape
+    inf, times = np.float32(np.inf), float(n) if method == 2 else 1.0
+    width = variance.shape[1] - 1
+    for j in range(pixels):
+        used, sum_w, mean, total = 0, 0.0, 0.0, 0.0
+        for i in range(n):
+            # The frame of a value is lost by sorting: it is found again by the bounds.
+            x, w = stack[i, j], weights[i]
+            good = x >= bounds[0, j] and x <= bounds[1, j] and abs(x) < inf
+            used += good
+            sum_w += w if good else 0.0
+            mean += w * x if good else 0.0
+        if count[j] == 0 or sum_w == 0:  # No value, or only values of weight 0.
+            data[j], sigma[j], count[j] = np.nan, np.nan, 0
+            continue
+        mean /= sum_w
+        for i in range(n):
+            x, w = stack[i, j], weights[i]
+            if x >= bounds[0, j] and x <= bounds[1, j] and abs(x) < inf:
+                total += w * w * variance[i, min(j, width)] if width >= 0 else w * (x - mean) ** 2
+        if method != 0:
+            data[j] = times * mean
+        if width >= 0:
+            sigma[j] = times * math.sqrt(total) / sum_w
+        else:
+            sigma[j] = times * math.sqrt(total / (used - 1) / sum_w) if used > 1 else np.nan
 
 
 @njit(cache=True, nogil=True)
@@ -104,17 +149,22 @@ def sorting_network(n):
 
 
 @njit(cache=True, nogil=True)
-def _load(stack, start, stop, work, number):
+def _load(stack, block, size, work, valid):
     """Copy values, infinite where they are not finite, so that these sort behind the others."""
     inf = np.float32(np.inf)
-    number[:] = 0
+    number = valid[block : block + size]
+    for j in range(size):
+        number[j] = 0
     for i in range(stack.shape[0]):
-        source, target = stack[i][start:stop], work[i]
-        for j in range(source.size):
+        source, target = stack[i][block : block + size], work[i]
+        for j in range(size):
             good = abs(source[j]) < inf
             target[j] = source[j] if good else inf
             number[j] += good
-    return number.min() == stack.shape[0]
+    least = stack.shape[0]
+    for j in range(size):
+        least = min(least, number[j])
+    return least == stack.shape[0]
 
 
 @njit(cache=True, nogil=True)
@@ -142,10 +192,11 @@ def _centre(work, first, last, size, full, middle, scatter):
     below, above = work[half - even], work[half]
     for j in range(_WIDTH):
         middle[j] = np.float32(0.5) * (below[j] + above[j])
-    scatter[:] = 0
+        scatter[j] = 0
     best = np.empty(_WIDTH, np.float32)
     for rank in range(half, half + even + 1):
-        best[:] = np.inf
+        for j in range(_WIDTH):
+            best[j] = np.inf
         for i in range(rank - half, half + 1):
             # On each side a distance of rank 0 is the median's own, which is nothing.
             below = work[half - i] if i > 0 else middle
@@ -159,36 +210,52 @@ def _centre(work, first, last, size, full, middle, scatter):
 
 
 @njit(cache=True, nogil=True)
-def _clip(work, first, last, size, middle, scatter, low, high, iterations, floor):
-    """Narrow the range of each pixel's sorted values until nothing is outside the limits."""
-    # First, and without a branch, the few pixels with something to clip; then only these.
-    some, found = np.empty(_WIDTH, np.int32), 0
+def _neutralise(work, first, last, size, start):
+    """Put ``start`` in the place of every value that is missing or left out."""
     for j in range(size):
-        limit = max(scatter[j], floor)
-        few = last[j] - first[j] < 3
-        within = (work[first[j], j] >= middle[j] - low * limit) & (
-            work[max(last[j] - 1, 0), j] <= middle[j] + high * limit
+        if last[j] <= first[j]:
+            start[j] = 0
+        for i in range(first[j]):
+            work[i, j] = start[j]
+        for i in range(last[j], work.shape[0]):
+            work[i, j] = start[j]
+
+
+@njit(cache=True, nogil=True)
+def _clip(work, first, last, size, start, middle, scatter, low, high, iterations, floor):
+    """Narrow the range of each pixel's sorted values until nothing is outside the limits.
+
+    A value that is left out becomes ``start``, so that it adds nothing to sums of differences.
+    """
+    some, found = np.empty(_WIDTH, np.int32), 0
+    # First, and without a branch, the few pixels with something to clip; then only these.
+    for j in range(size):
+        limit = scatter[j] if scatter[j] > floor else floor
+        outside = (work[first[j], j] < middle[j] - low * limit) | (
+            work[max(last[j] - 1, 0), j] > middle[j] + high * limit
         )
         some[found] = j
-        found += not (few | within)
+        found += outside & (last[j] - first[j] > 2)
     for k in range(found):
         j = some[k]
         a, b = first[j], last[j]
         for _ in range(iterations):
-            limit = max(scatter[j], floor)
+            limit = scatter[j] if scatter[j] > floor else floor
             bottom, top = middle[j] - low * limit, middle[j] + high * limit
             if b - a < 3 or (work[a, j] >= bottom and work[b - 1, j] <= top):
                 break
             while work[a, j] < bottom:
+                work[a, j] = start[j]
                 a += 1
             while work[b - 1, j] > top:
+                work[b - 1, j] = start[j]
                 b -= 1
             middle[j] = _middle(work, a, b, j)
             scatter[j] = _deviation(work, a, b, middle[j], j)
         first[j], last[j] = a, b
 
 
-@njit(cache=True, nogil=True, inline="always")
+@njit(cache=True, nogil=True)
 def _middle(work, first, last, j):
     """Median of the sorted values of pixel j from first up to, not with, last."""
     if last <= first:
@@ -198,7 +265,7 @@ def _middle(work, first, last, j):
     return np.float32(0.5) * (work[lower, j] + work[half, j])
 
 
-@njit(cache=True, nogil=True, inline="always")
+@njit(cache=True, nogil=True)
 def _deviation(work, first, last, middle, j):
     """1.4826 times the median distance of sorted values from their median.
 
@@ -222,34 +289,20 @@ def _deviation(work, first, last, middle, j):
 
 
 @njit(cache=True, nogil=True)
-def _sorted_moments(work, first, last, method, data, sigma):
-    """Mean and its uncertainty of the values first up to last of each pixel (in any order)."""
-    n = work.shape[0]
-    # Small differences from one of the values: their sums are exact enough in float32.
-    start = np.zeros(_WIDTH, np.float32)
-    for j in range(data.size):
-        if last[j] > first[j]:
-            start[j] = work[(first[j] + last[j]) // 2, j]
-        for i in range(first[j]):
-            work[i, j] = start[j]
-        for i in range(last[j], n):
-            work[i, j] = start[j]
-    total, square = np.zeros(_WIDTH, np.float32), np.zeros(_WIDTH, np.float32)
-    for i in range(n):
-        _add(work[i], start, total, square)
-    _mean_and_sigma(first, last, start, total, square, np.float32(n if method == 2 else 1))
-    sigma[:] = square[: data.size]
-    if method != 0:
-        data[:] = total[: data.size]
+def _sums(work, start, total, square):
+    """Add up the differences from ``start``, and their squares.
 
-
-@njit(cache=True, nogil=True)
-def _add(values, start, total, square):
-    """Add the differences of a row, and their squares."""
+    The values that count are near each other, so float32 is exact enough; those that do not count
+    are ``start`` and add nothing.
+    """
     for j in range(_WIDTH):
-        difference = values[j] - start[j]
-        total[j] += difference
-        square[j] += difference * difference
+        total[j] = square[j] = 0
+    for i in range(work.shape[0]):
+        values = work[i]
+        for j in range(_WIDTH):
+            difference = values[j] - start[j]
+            total[j] += difference
+            square[j] += difference * difference
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -263,50 +316,3 @@ def _mean_and_sigma(first, last, start, total, square, times):
         spread = np.sqrt(spread / ((number - np.float32(1)) * number)) if spread > 0 else 0 * spread
         square[j] = times * spread if number > 1 else nothing
         total[j] = times * (start[j] + mean) if number > 0 else nothing
-
-
-@njit(cache=True, nogil=True)
-def _weighted_moments(
-    part, work, ordered, first, last, weights, variance, method, data, sigma, count
-):
-    """Weighted mean and its uncertainty of the values within the bounds of each pixel."""
-    n, width = part.shape
-    inf = np.float32(np.inf)
-    bottom, top = np.full(width, -inf), np.full(width, inf)
-    for j in range(width):
-        if ordered and last[j] > first[j]:
-            bottom[j], top[j] = work[first[j], j], work[last[j] - 1, j]
-    used = np.zeros(width, np.int32)
-    sum_w, mean, total = np.zeros(width), np.zeros(width), np.zeros(width)
-    for i in range(n):
-        values, w = part[i], weights[i] if weights.size else 1.0
-        for j in range(width):
-            # The frame of a value is lost by sorting: it is found again by the bounds.
-            good = (values[j] >= bottom[j]) & (values[j] <= top[j]) & (abs(values[j]) < inf)
-            used[j] += good
-            sum_w[j] += w if good else 0.0
-            mean[j] += w * values[j] if good else 0.0
-    for j in range(width):
-        mean[j] = mean[j] / sum_w[j] if sum_w[j] > 0 else np.nan
-    for i in range(n):
-        values, w = part[i], weights[i] if weights.size else 1.0
-        for j in range(width):
-            good = (values[j] >= bottom[j]) & (values[j] <= top[j]) & (abs(values[j]) < inf)
-            if variance.shape[0] > 0:
-                term = w * w * variance[i, j if variance.shape[1] > 1 else 0]
-            else:
-                term = w * (values[j] - mean[j]) ** 2
-            total[j] += term if good else 0.0
-    times = float(n) if method == 2 else 1.0
-    for j in range(width):
-        if sum_w[j] == 0:  # No value, or only values of weight 0.
-            data[j], sigma[j], count[j] = np.nan, np.nan, 0
-            continue
-        if method != 0:
-            data[j] = times * mean[j]
-        if variance.shape[0] > 0:
-            sigma[j] = times * math.sqrt(total[j]) / sum_w[j]
-        elif used[j] > 1:
-            sigma[j] = times * math.sqrt(total[j] / (used[j] - 1) / sum_w[j])
-        else:
-            sigma[j] = np.nan

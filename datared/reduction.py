@@ -9,12 +9,11 @@ import numpy as np
 from astropy.nddata import CCDData, StdDevUncertainty
 from astropy.table import Table
 from astropy.time import Time
-from scipy import ndimage
 
 from . import pixels
-from .calibrated import open_master
+from .calibrated import MasterRows, open_master
 from .calibration import master_bias, master_dark, master_flat, robust_level, robust_noise
-from .correction import check_dark, correct
+from .correction import camera_noise, check_dark, clean, correct, to_electrons
 from .errors import ConfigError, DataredWarning, FrameError
 from .frames import (
     inventory,
@@ -51,6 +50,9 @@ def reduce_frame(
     camera=None,
     bad_pixels=None,
     uncertainty=False,
+    cosmic_rays="",
+    repair="mask",
+    electrons=False,
     name="frame",
 ):
     r"""Calibrate one raw frame.
@@ -75,25 +77,33 @@ def reduce_frame(
         Further flags, of the shape of the trimmed frame.
     uncertainty : bool
         Also give the standard deviation of each pixel. It needs gain and read noise.
+    cosmic_rays : {"", "laplacian", "median"}
+        How to find cosmic rays after the flat (see `datared.cosmics`); by default they are not
+        looked for. It needs gain and read noise.
+    repair : {"mask", "gaussian"}
+        Leave bad pixels as they are, or fill them from their neighbours. Their flags stay.
+    electrons : bool
+        Multiply by the gain. Where it is not known the frame stays in ADU, with a warning.
     name : str
         What to call the frame in messages.
 
     Returns
     -------
     astropy.nddata.CCDData
-        float32, ADU. Flags of frame and masters are joined, SATURATED with its neighbours; pixels
-        where the flat is 0.05 or less are NaN. Cards OVERSCOR, BIASCOR, DARKCOR, DARKSCAL, FLATCOR.
+        float32, ADU or electrons. Flags of frame and masters are joined; pixels where the flat is
+        0.05 or less are NaN. Cards OVERSCOR, BIASCOR, DARKCOR, DARKSCAL, FLATCOR, GAINCOR.
 
     Raises
     ------
     FrameError
-        If the frame was calibrated already, or a master has another shape.
+        If the frame was calibrated already, a master has another shape, or cosmic rays are wanted
+        and the noise is not known.
 
     Warns
     -----
     DataredWarning
         If a dark that contains the bias is scaled, with what that leaves in the frame; if errors
-        are wanted but gain or read noise are not known.
+        or electrons are wanted but gain or read noise are not known.
 
     Examples
     --------
@@ -103,9 +113,6 @@ def reduce_frame(
     >>> float(reduce_frame(raw, bias=bias).data[0, 0])
     200.0
     """
-    ccd = _copied(ccd)
-    if bad_pixels is not None:
-        bad_pixels = np.asarray(bad_pixels, np.uint16)
     return _reduced(
         ccd,
         bias=bias,
@@ -113,37 +120,84 @@ def reduce_frame(
         dark_scale=dark_scale,
         flat=flat,
         camera=camera,
-        bad_pixels=bad_pixels,
+        bad_pixels=None if bad_pixels is None else np.asarray(bad_pixels, np.uint16),
         uncertainty=uncertainty,
+        cosmic_rays=cosmic_rays,
+        repair=repair,
+        electrons=electrons,
         name=name,
+        in_place=False,
     )
 
 
-def _reduced(ccd, *, bias, dark, dark_scale, flat, camera, bad_pixels, uncertainty, name):
-    """Do what `reduce_frame` does, with the pixels of the given frame."""
-    for card in ("BIASCOR", "DARKCOR", "FLATCOR"):
+def _reduced(
+    ccd,
+    *,
+    bias,
+    dark,
+    dark_scale,
+    flat,
+    camera,
+    bad_pixels,
+    uncertainty,
+    cosmic_rays,
+    repair,
+    electrons,
+    name,
+    in_place,
+):
+    """Do what `reduce_frame` does, with the pixels of the given frame if it may be changed."""
+    for card in ("BIASCOR", "DARKCOR", "FLATCOR", "GAINCOR"):
         if ccd.meta.get(card):
             raise FrameError(f"{name} was calibrated already ({card} = T); start from the raw one.")
-    _grow_saturated(ccd.flags)
     regions = find_regions(ccd.meta, ccd.shape, camera=camera)
-    result = ccd if regions == Regions() else trim_frame(ccd, regions=regions)
+    trimmed = ccd
+    if regions != Regions():
+        trimmed, in_place = trim_frame(ccd, regions=regions), True
     masters = {
-        kind: open_master(master, result.shape, name=name)
+        kind: open_master(master, trimmed.shape, name=name)
         for kind, master in (("bias", bias), ("dark", dark), ("flat", flat))
     }
     if dark is not None:
         check_dark(masters["dark"], dark_scale, bias, name=name)
-    noise = _noise(camera, name) if uncertainty else {}
-    if bad_pixels is not None:
-        result.flags |= bad_pixels
-    sigma = correct(result.data, result.flags, **masters, dark_scale=dark_scale, **noise, name=name)
-    result.mask = result.flags != 0
-    if sigma is not None:
-        result.uncertainty = StdDevUncertainty(sigma)
+    gain, read_noise = camera_noise(camera, ccd.meta, bias=masters["bias"])
+    noise = {}
+    if uncertainty and None not in (gain, read_noise):
+        noise = {"gain": gain, "read_noise": read_noise}
+    elif uncertainty:
+        warnings.warn(
+            f"{name}: no uncertainty, because gain or read noise is not known; give gain and "
+            "read_noise in the table [camera] of night.toml.",
+            DataredWarning,
+            stacklevel=3,
+        )
+    flags = _all_flags(trimmed, bad_pixels)
+    data, flags, mask, sigma = correct(
+        np.asarray(trimmed.data, np.float32),
+        flags,
+        **masters,
+        dark_scale=dark_scale,
+        **noise,
+        in_place=in_place,
+        name=name,
+    )
+    result = CCDData(
+        data,
+        unit=trimmed.unit,
+        mask=mask,
+        flags=flags,
+        meta=trimmed.meta.copy(),
+        wcs=trimmed.wcs,
+        uncertainty=None if sigma is None else StdDevUncertainty(sigma),
+    )
     result.meta["BIASCOR"] = bias is not None
     result.meta["DARKCOR"] = dark is not None
     result.meta["DARKSCAL"] = float(dark_scale) if dark is not None else 0.0
     result.meta["FLATCOR"] = flat is not None
+    options = {"gain": gain, "name": name}
+    result = clean(result, read_noise=read_noise, cosmic_rays=cosmic_rays, repair=repair, **options)
+    if electrons:
+        to_electrons(result, **options)
     return result
 
 
@@ -209,6 +263,7 @@ def reduce_night(night, *, executor=None):
     return Table(lines)
 
 
+_OPTIONS = ("uncertainty", "cosmic_rays", "repair", "electrons")
 _CHOICES = ("bias", "dark", "dark_match", "dark_scale", "flat")
 _COLUMNS = (
     *("file", "product", "filter", "exptime", *_CHOICES, "level", "noise"),
@@ -228,7 +283,7 @@ def _task(night, row, match):
     product = night.work / "reduced" / f"{product_name(row['file'])}.fits"
     options = {
         "dark_scale": float(match["dark_scale"]),
-        "uncertainty": night.reduction.uncertainty,
+        **{key: getattr(night.reduction, key) for key in _OPTIONS},
     }
     return Task(
         product=product,
@@ -256,9 +311,12 @@ def _reduce(product, row, masters, camera, options):
         camera=camera,
         bad_pixels=None if hot is None else read_product(hot).flags,
         name=row["file"],
+        in_place=True,
         **options,
     )
-    cards = _cards(row, raw.meta, camera)
+    bias = used.get("bias")
+    gain, read_noise = camera_noise(camera, raw.meta, bias=bias and MasterRows(bias))
+    cards = _cards(row, raw.meta, camera, 1.0 if ccd.meta.get("GAINCOR") else gain, read_noise)
     for kind, path in masters.items():
         cards[{"hot": "HOTFILE"}.get(kind, f"{kind.upper()}FILE")] = path.name
     write_product(ccd, product, header_cards=cards)
@@ -271,11 +329,8 @@ def _reduce(product, row, masters, camera, options):
     }
 
 
-def _cards(row, header, camera):
+def _cards(row, header, camera, gain, read_noise):
     """Our own cards, so that no later step has to know the words of a camera program again."""
-    gain, egain = camera.gain, header.get("EGAIN")
-    if gain is None and isinstance(egain, int | float) and egain > 0:
-        gain = float(egain)
     saturation = camera.saturation
     if saturation is None and isinstance(header.get("SATURATE"), int | float):
         saturation = float(header["SATURATE"])
@@ -294,45 +349,23 @@ def _cards(row, header, camera):
         "SETUP": (row["setup"], "set-up"),
         "PIERSIDE": (row["pier_side"] or None, "side of the pier"),
         "AIRMASS": (row["airmass"], "of the header"),
-        "GAIN_E": (gain, "e-/ADU"),
-        "RON_E": (camera.read_noise, "e-"),
+        "GAIN_E": (gain, "e- per count of this image"),
+        "RON_E": (read_noise, "e-"),
         "SATURATE": (saturation, "ADU in the raw frame"),
     }
     # A card is there only where its value is known.
     return {key: card for key, card in cards.items() if card[0] is not None and card[0] == card[0]}
 
 
-def _copied(ccd):
-    """Copy of a raw frame with flags, float32."""
-    if ccd.flags is not None:
-        flags = np.array(ccd.flags, np.uint16)
-    else:
+def _all_flags(ccd, bad_pixels):
+    """Give the flags of a frame, a mask without flags counting as dead, with further ones."""
+    flags = ccd.flags
+    if flags is None:
         flags = pixels.NONFINITE * (~np.isfinite(ccd.data)).astype(np.uint16)
         if ccd.mask is not None:
             flags |= pixels.DEAD * (np.asarray(ccd.mask, bool) & (flags == 0)).astype(np.uint16)
-    data = np.array(ccd.data, np.float32)
-    return CCDData(data, unit=ccd.unit, flags=flags, meta=ccd.meta.copy(), wcs=ccd.wcs)
-
-
-def _grow_saturated(flags):
-    """Let the neighbours of saturated pixels be saturated, too (in place): charge spills over."""
-    saturated = (flags & pixels.SATURATED) != 0
-    if saturated.any():
-        grown = ndimage.binary_dilation(saturated, np.ones((3, 3), bool))
-        flags[grown] |= np.uint16(pixels.SATURATED)
-
-
-def _noise(camera, name):
-    """Gain and read noise of a camera, or nothing, with a warning."""
-    gain, noise = getattr(camera, "gain", None), getattr(camera, "read_noise", None)
-    if gain is None or noise is None:
-        warnings.warn(
-            f"{name}: no uncertainty, because camera.gain or camera.read_noise is not known.",
-            DataredWarning,
-            stacklevel=4,
-        )
-        return {}
-    return {"gain": gain, "read_noise": noise}
+    flags = np.asarray(flags, np.uint16)
+    return flags if bad_pixels is None else flags | bad_pixels
 
 
 def _plain(value):

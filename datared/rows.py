@@ -10,13 +10,13 @@ from pathlib import Path
 
 import numpy as np
 from astropy.io import fits
-from astropy.nddata import CCDData, VarianceUncertainty
+from astropy.nddata import CCDData, StdDevUncertainty
 from numba import njit
 
 from .errors import FrameError
 from .listing import first_image, open_quietly
 
-__all__ = ["ArrayRows", "FileRows", "open_rows", "sample_bands"]
+__all__ = ["ArrayRows", "FileRows", "open_rows", "sample_bands", "standard_deviation"]
 
 #: A sample of a frame holds at most this many bytes, in so many bands of rows.
 SAMPLE_BYTES, SAMPLE_BANDS = 4e6, 16
@@ -44,7 +44,7 @@ class ArrayRows:
         self.mask = None if mask is None or mask is np.ma.nomask else np.asarray(mask, bool)
         self.errors = None
         if isinstance(frame, CCDData) and frame.uncertainty is not None:
-            self.errors = np.sqrt(frame.uncertainty.represent_as(VarianceUncertainty).array)
+            self.errors = standard_deviation(frame.uncertainty)
         self.shape = self.data.shape
 
     @property
@@ -277,6 +277,24 @@ def sample_bands(shape, *, most=SAMPLE_BYTES, itemsize=2):
     height = max(height, 1)
     middles = (np.arange(SAMPLE_BANDS) + 0.5) * ny / SAMPLE_BANDS
     return [(start, start + height) for start in (middles - height / 2).astype(int).tolist()]
+
+
+def standard_deviation(uncertainty):
+    """Give the standard deviations of an uncertainty of any kind, without a copy where it has them.
+
+    Parameters
+    ----------
+    uncertainty : astropy.nddata.NDUncertainty or None
+        Such as `CCDData.uncertainty`.
+
+    Returns
+    -------
+    numpy.ndarray or None
+        Standard deviations in the unit of the data; None for None.
+    """
+    if uncertainty is None or isinstance(uncertainty, StdDevUncertainty):
+        return None if uncertainty is None else uncertainty.array
+    return uncertainty.represent_as(StdDevUncertainty).array
 
 
 def _fill(stream, offset, buffer):

@@ -81,7 +81,7 @@ def bias(tmp_path):
 
 
 def test_master_bias_is_median(tmp_path):
-    """The master is numpy's median, exactly."""
+    """PR-01, 000-11: the master is numpy's median, exactly."""
     paths = series(tmp_path, "BIAS", 7, 0.0)
     master = master_bias(paths)
     stack = [fits.getdata(path).astype(np.float32) for path in paths]
@@ -91,7 +91,7 @@ def test_master_bias_is_median(tmp_path):
 
 @pytest.mark.parametrize("n", [9, 21])
 def test_bias_noise_law(tmp_path, n):
-    """Noise of the master and of a frame are those of the sensor (F22), and stated so."""
+    """PR-16, F22, Q4: noise of the master and of a frame are those of the sensor, and stated so."""
     master = master_bias(series(tmp_path, "BIAS", n, 0.0))
     sigma = np.hypot(READ_NOISE / GAIN, 12**-0.5)
     measured = (master.data - BIAS).std(dtype=float)
@@ -102,7 +102,7 @@ def test_bias_noise_law(tmp_path, n):
 
 
 def test_e15_single_bias_is_returned(tmp_path):
-    """One frame is its own master."""
+    """E15: one frame is its own master."""
     paths = series(tmp_path, "BIAS", 1, 0.0)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -114,7 +114,7 @@ def test_e15_single_bias_is_returned(tmp_path):
 
 
 def test_master_dark_rate_and_hot_pixel(tmp_path, bias):
-    """Darks of 30 and 60 s have one rate (000-01), and the hot pixel is flagged."""
+    """000-01: darks of 30 and 60 s have one rate, and the hot pixel is flagged."""
     rates = []
     for exptime in (30.0, 60.0):
         dark = master_dark(series(tmp_path, "DARK", 9, exptime), bias=bias)
@@ -129,7 +129,7 @@ def test_master_dark_rate_and_hot_pixel(tmp_path, bias):
 
 
 def test_cosmic_in_10_darks_e18(tmp_path, bias):
-    """A hit in one of ten darks does not show."""
+    """E18: a hit in one of ten darks does not show."""
     paths = series(tmp_path, "DARK", 10, 60.0)
     data, header = fits.getdata(paths[3], header=True)
     data[5, 6] = 60_000
@@ -139,7 +139,10 @@ def test_cosmic_in_10_darks_e18(tmp_path, bias):
 
 
 def test_flat_median_is_one(tmp_path, bias):
-    """Median 1 to 1e-6, true to its noise, with level, number and flags."""
+    """Median 1 to 1e-6, true to its noise, with level, number and flags.
+
+    PR-06, 000-17, 000-18, 002-06.
+    """
     flat = master_flat(series(tmp_path, "FLAT", 7, 2.0, light=20_000.0, filter="r"), bias=bias)
     assert abs(np.median(flat.data) - 1) < 1e-6
     assert flat.meta["FLATLVL"] == pytest.approx(20_000, rel=0.01)
@@ -150,7 +153,10 @@ def test_flat_median_is_one(tmp_path, bias):
 
 
 def test_sky_flats_reject_stars(tmp_path, bias):
-    """Seven twilight flats with falling level and dithered stars: residual below 0.3 %."""
+    """Seven twilight flats with falling level and dithered stars: residual below 0.3 %.
+
+    PR-06, 000-06.
+    """
     rng = np.random.default_rng(5)
     x, y = rng.uniform(5, 75, 8), rng.uniform(5, 59, 8)
     paths = []
@@ -170,7 +176,7 @@ def test_sky_flats_reject_stars(tmp_path, bias):
 
 
 def test_e17_saturated_flat_rejected_and_faint_one(tmp_path, bias, caplog):
-    """Saturated and empty flats stay out, with the reason; alone they are an error."""
+    """E17, 000-05: saturated and empty flats stay out, with the reason; alone they are an error."""
     good = series(tmp_path, "FLAT", 5, 2.0, light=20_000.0, filter="r")
     bad = [
         write(tmp_path, "sat", np.full(SHAPE, 65535, np.uint16), "FLAT", 9.0, filter="r"),
@@ -186,7 +192,7 @@ def test_e17_saturated_flat_rejected_and_faint_one(tmp_path, bias, caplog):
 
 
 def test_e16_flat_with_zero_and_nan(tmp_path):
-    """NaN in one flat costs one value; zeros in all are flagged; the median stays finite."""
+    """E16: NaN in one flat costs one value; zeros in all are flagged; the median stays finite."""
     flats = [np.full(SHAPE, level, np.float32) for level in (9000, 10_000, 12_000, 14_000)]
     for data in flats:
         data[3, 4] = 0
@@ -200,7 +206,7 @@ def test_e16_flat_with_zero_and_nan(tmp_path):
 
 
 def test_e06_flats_of_two_exposure_times(tmp_path, bias):
-    """Each flat gets its own dark and factor."""
+    """E06, 000-16, 002-04: each flat gets its own dark and factor."""
     series(tmp_path / "raw", "BIAS", 5, 0.0)
     series(tmp_path / "raw", "DARK", 5, 60.0)
     series(tmp_path / "raw", "FLAT", 3, 2.0, light=9000.0, filter="r")
@@ -215,7 +221,10 @@ def test_e06_flats_of_two_exposure_times(tmp_path, bias):
 
 
 def test_darkflat(tmp_path):
-    """Dark-flats of the same exposure are used: master = median((F - DF) / median) (F3)."""
+    """Dark-flats of the same exposure are used: master = median((F - DF) / median).
+
+    PR-05, 004-01, 004-04, F3.
+    """
     raw = tmp_path / "raw"
     darks = series(raw, "DARKFLAT", 5, 4.0)
     flats = series(raw, "FLAT", 3, 4.0, light=20_000.0, filter="r")
@@ -237,7 +246,7 @@ def test_darkflat(tmp_path):
 
 
 def test_dark_per_exposure(tmp_path):
-    """Darks of 30, 45 and 192 s (one says 29.999) are three masters."""
+    """PR-03, E05, 000-13: darks of 30, 45 and 192 s (one says 29.999) are three masters."""
     raw = tmp_path / "raw"
     for exptime in (30.0, 45.0, 192.0):
         series(raw, "DARK", 3, exptime)
@@ -252,7 +261,10 @@ def test_dark_per_exposure(tmp_path):
 
 
 def test_e08_e09_mixed_setups(tmp_path):
-    """Two sizes and two gain settings make masters of their own, and are never mixed."""
+    """Two sizes and two gain settings make masters of their own, and are never mixed.
+
+    E08, E09, HD-04, PR-14.
+    """
     raw = tmp_path / "raw"
     series(raw / "a", "BIAS", 3, 0.0)
     for i in range(3):
@@ -287,21 +299,24 @@ def test_e08_e09_mixed_setups(tmp_path):
     ],
 )
 def test_choose_dark(exptime, darks, expected):
-    """Exact, else the longest within the limits, else the nearest to them, else none."""
+    """PR-04: exact, else the longest within the limits, else the nearest to them, else none."""
     which, scale, match = choose_dark(exptime, darks)
     assert (which, match) == (expected[0], expected[2])
     assert scale == pytest.approx(expected[1])
 
 
 def test_choose_dark_with_bias_only_by_permission():
-    """A dark with bias is scaled only when that is asked for; an exact one is always right."""
+    """A dark with bias is scaled only when that is asked for; an exact one is always right.
+
+    PR-04.
+    """
     assert choose_dark(96, [192], bias_free=False)[2] == "none"
     assert choose_dark(96, [192], bias_free=False, allow_bias=True) == (0, 0.5, "scaled")
     assert choose_dark(192, [192], bias_free=False) == (0, 1.0, "exact")
 
 
 def test_skip_bias_e11(tmp_path, caplog):
-    """A night without bias: darks keep it (BIASCOR = F), and are not scaled."""
+    """PR-01, E11, 000-04: a night without bias: darks keep it (BIASCOR = F), and are not scaled."""
     raw = tmp_path / "raw"
     series(raw, "DARK", 3, 60.0)
     series(raw, "LIGHT", 1, 60.0, light=100.0, filter="r")
@@ -319,7 +334,7 @@ def test_skip_bias_e11(tmp_path, caplog):
 
 @pytest.mark.filterwarnings("ignore:.*the dark contains the bias")
 def test_dark_with_its_bias_is_scaled_only_by_permission(tmp_path):
-    """With scale_dark_with_bias a 96 s light keeps half of the 1000 ADU of bias (F2)."""
+    """E13: with scale_dark_with_bias a 96 s light keeps half of the 1000 ADU of bias (F2)."""
     raw = tmp_path / "raw"
     series(raw, "DARK", 3, 192.0)
     series(raw, "LIGHT", 1, 96.0, light=100.0, filter="r")
@@ -335,7 +350,7 @@ def test_dark_with_its_bias_is_scaled_only_by_permission(tmp_path):
 
 
 def test_missing_flat_strict_e14(tmp_path):
-    """Strict stops before any file is written, and names frame and filter."""
+    """PR-09, E14: strict stops before any file is written, and names frame and filter."""
     raw = tmp_path / "raw"
     series(raw, "BIAS", 3, 0.0)
     series(raw, "DARK", 3, 10.0)
@@ -348,7 +363,7 @@ def test_missing_flat_strict_e14(tmp_path):
 
 
 def test_e04_filters_by_exact_name(tmp_path):
-    """R and r stay apart, blanks around do not count."""
+    """E04: R and r stay apart, blanks around do not count."""
     raw = tmp_path / "raw"
     series(raw / "1", "FLAT", 3, 2.0, light=20_000.0, filter="r")
     series(raw / "2", "FLAT", 3, 2.0, light=20_000.0, filter="R", seed=2)
@@ -359,7 +374,7 @@ def test_e04_filters_by_exact_name(tmp_path):
 
 
 def test_e10_temperature_is_remarked(tmp_path):
-    """A dark taken 5 degrees colder is used, with a remark."""
+    """E10: a dark taken 5 degrees colder is used, with a remark."""
     raw = tmp_path / "raw"
     series(raw, "BIAS", 3, 0.0)
     series(raw, "DARK", 3, 10.0, **{"CCD-TEMP": -10.0})
@@ -370,7 +385,7 @@ def test_e10_temperature_is_remarked(tmp_path):
 
 
 def test_rejected_flats_leave_no_master(tmp_path):
-    """Where all flats are saturated the night goes on without, and says why."""
+    """E17: where all flats are saturated the night goes on without, and says why."""
     raw = tmp_path / "raw"
     for i in range(3):
         write(raw, f"f{i}", np.full(SHAPE, 65535, np.uint16), "FLAT", 9.0, filter="r")
@@ -382,7 +397,7 @@ def test_rejected_flats_leave_no_master(tmp_path):
 
 
 def test_e20_stale_product_is_ignored_and_second_run_is_current(tmp_path):
-    """Old files in the product folder never enter a master; nothing is made twice."""
+    """E20, HD-07: old files in the product folder never enter a master; nothing is made twice."""
     raw = tmp_path / "raw"
     series(raw, "BIAS", 3, 0.0)
     night = make_night(tmp_path)
@@ -397,7 +412,7 @@ def test_e20_stale_product_is_ignored_and_second_run_is_current(tmp_path):
 
 
 def test_overscan_is_taken_off_each_frame(tmp_path):
-    """A bias level that drifts by 40 ADU between frames is gone from the master."""
+    """PR-11: a bias level that drifts by 40 ADU between frames is gone from the master."""
     camera = Camera(overscan="[81:90,1:64]", trim="[1:80,1:64]")
     rng = np.random.default_rng(1)
     paths = []
@@ -408,3 +423,56 @@ def test_overscan_is_taken_off_each_frame(tmp_path):
     assert master.shape == SHAPE
     # Median of 5, sigma 4 ADU: 2.1 ADU; six sigma for the largest of 5120 is safe.
     assert np.abs(master.data - (BIAS - 500)).max() < 6 * 2.2
+
+
+def test_mean_of_a_night_is_clipped(tmp_path):
+    """PR-02: method = "mean" in the night file gives masters with less noise, without the hits."""
+    rng = np.random.default_rng(2)
+    for i in range(9):
+        data = expose(0, 0, rng)
+        data[5, i] += 20_000
+        write(tmp_path / "raw", f"bias{i}", data, "BIAS", 0.0)
+    write(tmp_path / "raw", "light", expose(100, 10, rng), "LIGHT", 10.0, filter="r")
+    noise = {}
+    for method in ("median", "mean"):
+        night = make_night(tmp_path, f'[reduction]\nmethod = "{method}"\n')
+        assert masters.masters_night(night)["status"][0] == "made"
+        master = read_product(night.work / "masters/bias.fits")
+        assert np.abs(master.data[5, :9] - BIAS[5, :9]).max() < 5 * READ_NOISE / GAIN / 3
+        noise[method] = np.std(master.data - BIAS)
+    # The law for nine values: 1.253 sigma/sqrt(N) is 1.22 for so few; 5120 pixels tell it to 1.4 %.
+    assert 1.1 < noise["median"] / noise["mean"] < 1.3
+
+
+def test_uncertainty_of_a_dark_holds_that_of_the_bias(tmp_path):
+    """PR-13: pulls of a master dark against the truth, bias included, have width 1."""
+    bias = master_bias(series(tmp_path / "b", "BIAS", 9, 0.0, seed=5))
+    dark = master_dark(series(tmp_path / "d", "DARK", 9, 30.0, seed=6), bias=bias)
+    good = dark.flags == 0
+    pulls = ((dark.data - RATE * 30) / dark.uncertainty.array)[good]
+    # The error of a pixel from nine values is itself uncertain by 1/4: the robust width is 1.05.
+    width = 1.4826 * np.median(np.abs(pulls - np.median(pulls)))
+    assert 0.95 < width < 1.12
+    # Medians of nine: 1.22/3 of the noise. A rms of uncertain errors is 3 % above their mean.
+    one = 2 * (READ_NOISE / GAIN) ** 2 + 0.2 * 30 / GAIN
+    rms = np.sqrt(np.mean(dark.uncertainty.array[good] ** 2))
+    assert rms == pytest.approx(1.03 * 1.22 / 3 * one**0.5, rel=0.04)
+
+
+def test_outliers_among_their_siblings_stay_out(tmp_path, caplog):
+    """000-05: a dark with a light leak, and a flat with another light, are named in the header."""
+    rng = np.random.default_rng(3)
+    darks = series(tmp_path / "d", "DARK", 5, 30.0)
+    leak = expose(0, 30, rng) + np.rint(X * 2).astype(np.uint16)
+    darks.append(write(tmp_path / "d", "leak", leak, "DARK", 30.0))
+    master = master_dark(darks)
+    assert master.meta["NCOMBINE"] == 5 and master.meta["NREJECT"] == 1
+    assert master.meta["REJECT1"].startswith("leak.fits: light leak?")
+    assert "leak.fits: light leak?" in caplog.text
+    clean = master_dark(darks[:5])
+    np.testing.assert_array_equal(master.data, clean.data)
+    flats = series(tmp_path / "f", "FLAT", 4, 2.0, light=20_000.0, filter="r")
+    dome = expose(20_000 * (0.8 + 0.4 * X / X.max()), 2, rng)
+    flats.append(write(tmp_path / "f", "lamp", dome, "FLAT", 2.0, filter="r"))
+    master = master_flat(flats)
+    assert master.meta["NCOMBINE"] == 4 and "falls otherwise" in master.meta["REJECT1"]

@@ -24,7 +24,8 @@ PACKAGE = ROOT / "datared"
 # the list (a part of a room kept in a file of its own) belongs to whichever rooms import it.
 ROOMS = """
 errors headers night pixels products frames times isochrones transit render simulate samples combine
-reduction background sources catalogs astrometry photometry magnitudes lightcurve stacking plots
+cosmics reduction camera quality background sources catalogs astrometry photometry magnitudes
+lightcurve stacking plots panels
 checks summary pipeline cli
 """.split()
 
