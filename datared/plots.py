@@ -52,10 +52,11 @@ __all__ = [
 
 def _image(frame):
     """Pixels of a frame as floats (masked ones kept), and the name of their unit."""
-    unit = str(getattr(frame, "unit", None) or "ADU")
+    unit = getattr(frame, "unit", None)
+    unit = "ADU" if unit is None else str(unit)
     values = frame.data if isinstance(frame, NDData) else frame
     data = np.ma.filled(np.ma.asarray(values, dtype=float), np.nan)
-    return data, {"adu": "ADU", "electron": "electrons"}.get(unit, unit)
+    return data, {"adu": "ADU", "electron": "electrons", "": "relative"}.get(unit, unit)
 
 
 def show_frame(
