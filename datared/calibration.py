@@ -261,7 +261,7 @@ def _master(combined, sources, rejected, *, kind, exptime):
     """Frame of a combination, with flags and cards."""
     flags = np.multiply(combined.mask, np.uint16(pixels.NONFINITE), dtype=np.uint16)
     master = CCDData(combined.data, unit="adu", flags=flags, mask=combined.mask)
-    master.uncertainty = StdDevUncertainty(combined.uncertainty)
+    master.uncertainty = StdDevUncertainty(combined.uncertainty, copy=False)
     master.meta = fits.Header()
     master.meta["KIND"] = kind
     master.meta["NCOMBINE"] = combined.n_frames
@@ -298,7 +298,7 @@ def _pair_noise(sources, scale):
     return robust_noise(first - last) / math.sqrt(2)
 
 
-def robust_level(image):
+def robust_level(image, *, mask=None):
     """Level of an image: the mean of the pixels within 3 robust deviations of the median.
 
     Finer than a median, which of whole numbers is itself a whole number.
@@ -308,26 +308,23 @@ def robust_level(image):
     image : array_like of float
         Pixels; what is not finite is left out. Of a frame of more than 2 megapixels a sample of
         rows is looked at.
+    mask : array_like of bool, optional
+        Pixels to leave out.
 
     Returns
     -------
     float
         In the unit of the pixels; NaN where there is none.
     """
-    values = _finite(image)
-    if not values.size:
-        return math.nan
-    middle = np.median(values)
-    distance = np.abs(values - middle)
-    return float(values[distance <= 3 * 1.4826 * np.median(distance)].mean(dtype=float))
+    return _statistics(image, mask)[0]
 
 
-def robust_noise(image):
+def robust_noise(image, *, mask=None):
     """Robust standard deviation of all pixels, 1.4826 times the median absolute deviation.
 
     Parameters
     ----------
-    image : array_like of float
+    image, mask : array_like
         As in `robust_level`.
 
     Returns
@@ -335,20 +332,25 @@ def robust_noise(image):
     float
         In the unit of the pixels; NaN where there is none.
     """
-    values = _finite(image)
-    if not values.size:
-        return math.nan
-    values -= np.median(values)
-    return float(1.4826 * np.median(np.abs(values, out=values)))
+    return _statistics(image, mask)[1]
 
 
-def _finite(image):
-    """Copy of the finite pixels of a sample of an image."""
+def _statistics(image, mask):
+    """Robust level and noise of the finite pixels of a sample of an image."""
     image = np.asarray(image)
-    if image.ndim == 2:
-        bands = sample_bands(image.shape)
-        image = np.concatenate([image[start:stop] for start, stop in bands])
-    return image[np.isfinite(image)]
+    bands = sample_bands(image.shape) if image.ndim == 2 else [(0, len(image))]
+    values = np.concatenate([image[start:stop] for start, stop in bands])
+    good = np.isfinite(values)
+    if mask is not None:
+        good &= ~np.concatenate([mask[start:stop] for start, stop in bands])
+    values = values[good]
+    if not values.size:
+        return math.nan, math.nan
+    middle = np.median(values)
+    values -= middle
+    distance = np.abs(values)
+    noise = 1.4826 * float(np.median(distance))
+    return float(middle + values[distance <= 3 * noise].mean(dtype=float)), noise
 
 
 def _median(image):

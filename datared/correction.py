@@ -265,7 +265,7 @@ def to_electrons(ccd, *, gain, name="frame"):
     ccd.uncertainty = None
     ccd.unit = u.electron
     if sigma is not None:
-        ccd.uncertainty = StdDevUncertainty(factor * sigma.array)
+        ccd.uncertainty = StdDevUncertainty(factor * sigma.array, copy=False)
     ccd.meta["GAINCOR"] = True
 
 

@@ -178,7 +178,7 @@ def read_product(path):
         unit=u.Unit(str(header.get("BUNIT", "adu")).lower()),
         flags=flags,
         mask=flags != 0,
-        uncertainty=None if sigma is None else StdDevUncertainty(sigma),
+        uncertainty=None if sigma is None else StdDevUncertainty(sigma, copy=False),
         meta=header,
         wcs=_celestial_wcs(header, data.shape),
     )

@@ -15,7 +15,7 @@ import logging
 import os
 import time
 from collections.abc import Callable
-from concurrent.futures import as_completed
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 from tqdm import tqdm
@@ -154,6 +154,16 @@ class Manifest:
         self.files[self.name(path)] = [stat.st_size, stat.st_mtime_ns, digest]
         return digest
 
+    def look_at(self, paths):
+        """Compute the SHA-256 of many files, several at a time; those that are missing are not."""
+
+        def digest(path):
+            with contextlib.suppress(OSError):
+                self.sha256(path)
+
+        with ThreadPoolExecutor(min(os.cpu_count() or 1, 8)) as pool:
+            list(pool.map(digest, sorted(paths)))
+
     def describe(self, task):
         """Say which inputs, parameters and version decide a task's product, as plain values."""
         return {
@@ -224,6 +234,7 @@ def run_tasks(tasks, *, manifest, executor=None, label=""):
         One for each task, in the order of the tasks whatever the order of the work.
     """
     outcomes, waiting = {}, {}
+    manifest.look_at({path for task in tasks for path in task.inputs})
     for index, task in enumerate(tasks):
         try:
             description = manifest.describe(task)

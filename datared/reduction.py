@@ -188,7 +188,7 @@ def _reduced(
         flags=flags,
         meta=trimmed.meta.copy(),
         wcs=trimmed.wcs,
-        uncertainty=None if sigma is None else StdDevUncertainty(sigma),
+        uncertainty=None if sigma is None else StdDevUncertainty(sigma, copy=False),
     )
     result.meta["BIASCOR"] = bias is not None
     result.meta["DARKCOR"] = dark is not None
@@ -320,10 +320,9 @@ def _reduce(product, row, masters, camera, options):
     for kind, path in masters.items():
         cards[{"hot": "HOTFILE"}.get(kind, f"{kind.upper()}FILE")] = path.name
     write_product(ccd, product, header_cards=cards)
-    good = np.where(ccd.mask, np.float32(np.nan), ccd.data)
     return {
-        "level": robust_level(good),
-        "noise": robust_noise(good),
+        "level": robust_level(ccd.data, mask=ccd.mask),
+        "noise": robust_noise(ccd.data, mask=ccd.mask),
         "n_saturated": int(np.count_nonzero(ccd.flags & pixels.SATURATED)),
         "n_flagged": int(np.count_nonzero(ccd.flags)),
     }

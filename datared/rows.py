@@ -18,8 +18,9 @@ from .listing import first_image, open_quietly
 
 __all__ = ["ArrayRows", "FileRows", "open_rows", "sample_bands", "standard_deviation"]
 
-#: A sample of a frame holds at most this many bytes, in so many bands of rows.
-SAMPLE_BYTES, SAMPLE_BANDS = 4e6, 16
+#: A frame of at most this many bytes is its own sample; that of a larger one has so many bytes, in
+#: so many bands of rows.
+WHOLE_BYTES, SAMPLE_BYTES, SAMPLE_BANDS = 4e6, 1e6, 16
 
 
 class ArrayRows:
@@ -246,7 +247,7 @@ def open_rows(frame):
     return FileRows(frame) if isinstance(frame, str | Path) else ArrayRows(frame)
 
 
-def sample_bands(shape, *, most=SAMPLE_BYTES, itemsize=2):
+def sample_bands(shape, *, most=math.inf):
     """Bands of rows, spread over a frame, from which its level and noise can be told.
 
     Parameters
@@ -254,9 +255,8 @@ def sample_bands(shape, *, most=SAMPLE_BYTES, itemsize=2):
     shape : tuple of int
         ``(ny, nx)``.
     most : float
-        Bytes of all bands together; a frame with fewer is one band.
-    itemsize : int
-        Bytes of a pixel.
+        Bytes that all bands together may have at two bytes for a pixel; a frame with fewer, and
+        with at most 4 MB, is one band. Of a larger one 1 MB is taken.
 
     Returns
     -------
@@ -268,13 +268,14 @@ def sample_bands(shape, *, most=SAMPLE_BYTES, itemsize=2):
     >>> sample_bands((100, 100))
     [(0, 100)]
     >>> len(sample_bands((4000, 6000))), sample_bands((4000, 6000))[-1]
-    (16, (3865, 3885))
+    (16, (3872, 3877))
     """
     ny, nx = shape
-    height = int(most / (SAMPLE_BANDS * nx * itemsize))
-    if ny * nx * itemsize <= most or ny <= SAMPLE_BANDS * max(height, 1):
+    if 2 * ny * nx <= min(most, WHOLE_BYTES):
         return [(0, ny)]
-    height = max(height, 1)
+    height = max(1, int(min(most, SAMPLE_BYTES) / (SAMPLE_BANDS * nx * 2)))
+    if ny <= SAMPLE_BANDS * height:
+        return [(0, ny)]
     middles = (np.arange(SAMPLE_BANDS) + 0.5) * ny / SAMPLE_BANDS
     return [(start, start + height) for start in (middles - height / 2).astype(int).tolist()]
 

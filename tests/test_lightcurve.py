@@ -158,7 +158,7 @@ def test_cosmic_ray_in_a_comparison_star_is_left_out():
 
 
 def test_reference_selection():
-    """The variable, the saturated and the much fainter star are refused, each with its reason."""
+    """000-09, 000-10: variable, saturated and faint stars are refused, each with its reason."""
     result = make_photometry()
     table = comparison_stars(
         result.flux[:, :, 0], result.flux_err[:, :, 0], result.flags[:, :, 0], target=TARGET

@@ -476,3 +476,30 @@ def test_outliers_among_their_siblings_stay_out(tmp_path, caplog):
     flats.append(write(tmp_path / "f", "lamp", dome, "FLAT", 2.0, filter="r"))
     master = master_flat(flats)
     assert master.meta["NCOMBINE"] == 4 and "falls otherwise" in master.meta["REJECT1"]
+
+
+def test_flat_takes_the_pixel_response_away(tmp_path, bias):
+    """000-08: an independent flat, divided by the master, has the scatter of its photons only."""
+    rng = np.random.default_rng(4)
+    response = rng.normal(1, 0.02, SHAPE)
+
+    def flats(name, n, light):
+        return [
+            write(
+                tmp_path, f"{name}{i}", expose(light * response, 1.0, rng), "FLAT", 1.0, filter="r"
+            )
+            for i in range(n)
+        ]
+
+    master = master_flat(flats("many", 25, 20_000.0), bias=bias)
+    raw = fits.getdata(flats("one", 1, 20_000.0)[0]).astype(float) - bias.data
+    good = master.flags == 0
+    smooth = raw / FLAT
+    before = np.std((smooth / np.median(smooth))[good])
+    flat = raw / master.data
+    after = np.std((flat / np.median(flat))[good])
+    level = np.median(raw)
+    # Photons and read noise of the one flat, and those of the 25 that made the master (median).
+    expected = (level / GAIN + (READ_NOISE / GAIN) ** 2) ** 0.5 / level * (1 + 1.53 / 25) ** 0.5
+    assert before > 2.5 * expected
+    assert 0.95 < after / expected < 1.1

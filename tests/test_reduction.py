@@ -496,3 +496,16 @@ def test_chain_equals_steps(tmp_path):
     product = read_product(night.work / table["product"][0])
     np.testing.assert_array_equal(result.data, product.data)
     np.testing.assert_array_equal(result.flags, product.flags)
+
+
+def test_products_are_counts_not_rates(tmp_path):
+    """002-08, E07: twice the exposure gives twice the counts, each with the dark of its time."""
+    night = write_night(tmp_path, lights=1)
+    rng = np.random.default_rng(8)
+    cards = {"OBJECT": "M 67", "filter": "r"}
+    write(night.raw, "long", expose(400, 120, rng), "LIGHT", 120.0, **cards)
+    masters_night(night)
+    table = reduce_night(night)
+    assert dict(zip(table["exptime"], table["dark_scale"], strict=True)) == {60.0: 1.0, 120.0: 2.0}
+    levels = [np.median(read_product(night.work / p).data) for p in table["product"]]
+    assert levels == pytest.approx([200, 400], abs=1.5)

@@ -438,3 +438,17 @@ def test_clean_keeps_nights(clone):
     assert clone.main(["clean", "--all"]) == 0
     left = {path.name for path in clone.ROOT.iterdir()}
     assert left == {"pyproject.toml", "constraints.txt", "nights"}
+
+
+def test_every_requirement_has_a_test():
+    """The requirements that are done are named by the tests that check them."""
+    ranges = {"HD-": range(1, 9), "CF-": (1, 2), "PR-": range(1, 17), "PX-": range(1, 8)}
+    ranges |= {"E": (*range(1, 22), 41, 42, 44, 45, 46), "000-": range(1, 22)}
+    ranges |= {"002-": range(1, 9), "003-": range(1, 12), "004-": (1, 2, 3, 4, 5, 11)}
+    wanted = {f"{start}{i:02}" for start, numbers in ranges.items() for i in numbers}
+    for path in (ROOT / "tests").glob("test_*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
+                words = f"{node.name.upper()} {ast.get_docstring(node)}".replace("_", " ")
+                wanted -= set(re.findall(r"\b(?:[A-Z]{2}-\d\d|E\d\d|\d{3}-\d\d)\b", words))
+    assert sorted(wanted) == []

@@ -149,7 +149,7 @@ def test_reproject_carries_uncertainty():
 
 
 def test_stack_needs_wcs():
-    """A frame without WCS is refused with what to do."""
+    """002-07: a frame without WCS is refused with what to do; nothing is added unaligned."""
     frame = CCDData(np.zeros(SHAPE), unit="adu")
     with pytest.raises(FrameError, match=r"no WCS.*stage solved"):
         reproject_frame(frame, make_wcs(), shape=SHAPE)
