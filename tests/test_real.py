@@ -14,7 +14,15 @@ from astropy.coordinates import SkyCoord
 from astropy.table import Table
 from typer.testing import CliRunner
 
-from datared import frames, isochrones, load_night, read_photometry, samples
+from datared import (
+    calibration,
+    frames,
+    isochrones,
+    load_night,
+    read_photometry,
+    reduction,
+    samples,
+)
 from datared.catalogs import match
 from datared.cli import app
 from datared.pixels import BAD_COLUMN
@@ -134,6 +142,29 @@ def test_ngc_calibration(ngc):
     for name in "BV":
         flat = frames.read_product(night.work / "masters" / f"flat_{name}.fits")
         assert np.nanmedian(flat.data) == pytest.approx(1, abs=1e-6)
+
+
+@pytest.mark.parametrize("name", ["B", "V"])
+def test_ngc_flats_make_a_flat_of_each_other_flat(ngc, name):
+    """PR-06, 000-08: a flat, divided by the master of the two others, is flat to 1 % everywhere."""
+    night = ngc[0]
+    raw = sorted((night.raw / "flat").glob(f"flat{name}*.fits"))
+    bias = night.work / "masters" / "bias.fits"
+    options = {"bias": bias, "camera": night.camera}
+    for i, path in enumerate(raw):
+        others = calibration.master_flat(raw[:i] + raw[i + 1 :], **options)
+        light = reduction.reduce_frame(
+            frames.read_frame(path, camera=night.camera), flat=others, **options
+        )
+        good = np.where(light.flags == 0, light.data, np.nan)
+        # 16 x 16 boxes of 64 px: their photon noise is below 0.05 %.
+        boxes = np.nanmedian(good.reshape(16, 64, 16, 64), axis=(1, 3))
+        assert np.abs(boxes / np.median(boxes) - 1).max() < 0.01
+        # Pixel by pixel nothing but the photons is left, of this flat and of the two others.
+        level = np.median(boxes)
+        flatness = (good / np.repeat(np.repeat(boxes, 64, 0), 64, 1))[np.isfinite(good)]
+        width = 1.4826 * np.median(np.abs(flatness - 1))
+        assert width == pytest.approx((1.5 / level / 1.78) ** 0.5, rel=0.1)
 
 
 def test_ngc_solution(ngc):
