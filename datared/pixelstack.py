@@ -55,8 +55,12 @@ def combine_pixels(
             start[j] = middle[j] if ordered else work[0, j]
         if dropped > 0 or not full:
             _neutralise(work, first, last, size, start)
+        whole = full and dropped == 0
         if iterations > 0:
-            _clip(work, first, last, size, start, middle, scatter, low, high, iterations, floor)
+            _clip(
+                work, first, last, size, whole, start, middle, scatter, low, high, iterations,
+                floor, method == 0,
+            )  # fmt: skip
         for j in range(size):
             count[block + j] = last[j] - first[j]
             if method == 0:
@@ -66,8 +70,8 @@ def combine_pixels(
                 bounds[1, block + j] = work[max(last[j] - 1, 0), j]
         if method == 0:
             _clip(
-                work, first, last, size, start, middle, scatter, _SCATTER_CLIP, _SCATTER_CLIP,
-                _SCATTER_ROUNDS, floor,
+                work, first, last, size, whole and iterations == 0, start, middle, scatter,
+                _SCATTER_CLIP, _SCATTER_CLIP, _SCATTER_ROUNDS, floor, False,
             )  # fmt: skip
         _sums(work, start, total, square)
         _mean_and_sigma(first, last, start, total, square, times)
@@ -222,27 +226,45 @@ def _neutralise(work, first, last, size, start):
 
 
 @njit(cache=True, nogil=True)
-def _clip(work, first, last, size, start, middle, scatter, low, high, iterations, floor):
+def _clip(
+    work, first, last, size, whole, start, middle, scatter, low, high, iterations, floor, keep
+):
     """Narrow the range of each pixel's sorted values until nothing is outside the limits.
 
     A value that is left out becomes ``start``, so that it adds nothing to sums of differences.
+    ``whole`` says that all values of all pixels are in their ranges, ``keep`` that ``middle`` and
+    ``scatter`` must hold for the new ranges.
     """
-    some, found = np.empty(_WIDTH, np.int32), 0
-    # First, and without a branch, the few pixels with something to clip; then only these.
-    for j in range(size):
+    outside, some = np.empty(_WIDTH, np.uint8), np.empty(_WIDTH, np.int32)
+    least, most = work[0], work[work.shape[0] - 1]
+    # First, and for many at a time, which pixels have something to clip; then only these.
+    for j in range(_WIDTH):
         limit = scatter[j] if scatter[j] > floor else floor
-        outside = (work[first[j], j] < middle[j] - low * limit) | (
-            work[max(last[j] - 1, 0), j] > middle[j] + high * limit
-        )
+        below, above = least[j] < middle[j] - low * limit, most[j] > middle[j] + high * limit
+        outside[j] = below | above
+    if not whole:
+        for j in range(size):
+            limit = scatter[j] if scatter[j] > floor else floor
+            outside[j] = (work[min(first[j], last[j] - 1), j] < middle[j] - low * limit) | (
+                work[last[j] - 1, j] > middle[j] + high * limit
+            )
+    found = 0
+    for j in range(size):
         some[found] = j
-        found += outside & (last[j] - first[j] > 2)
+        found += outside[j]
     for k in range(found):
         j = some[k]
-        a, b = first[j], last[j]
+        a, b, old = first[j], last[j], False
         for _ in range(iterations):
+            if b - a < 3:
+                break
+            if old:
+                middle[j] = _middle(work, a, b, j)
+                scatter[j] = _deviation(work, a, b, middle[j], j)
+                old = False
             limit = scatter[j] if scatter[j] > floor else floor
             bottom, top = middle[j] - low * limit, middle[j] + high * limit
-            if b - a < 3 or (work[a, j] >= bottom and work[b - 1, j] <= top):
+            if work[a, j] >= bottom and work[b - 1, j] <= top:
                 break
             while work[a, j] < bottom:
                 work[a, j] = start[j]
@@ -250,6 +272,8 @@ def _clip(work, first, last, size, start, middle, scatter, low, high, iterations
             while work[b - 1, j] > top:
                 work[b - 1, j] = start[j]
                 b -= 1
+            old = True
+        if old and keep:
             middle[j] = _middle(work, a, b, j)
             scatter[j] = _deviation(work, a, b, middle[j], j)
         first[j], last[j] = a, b
@@ -274,18 +298,20 @@ def _deviation(work, first, last, middle, j):
     """
     n = last - first
     half, even = n // 2, 1 - n % 2
-    total = np.float32(0)
-    for rank in range(half, half + even + 1):
-        best = np.float32(np.inf)
-        for i in range(rank - half, half + 1):
-            left = middle - work[first + half - i, j] if i > 0 else np.float32(0)
-            right = np.float32(0)
-            if i < rank:
-                right = work[first + half + rank - i - even, j] - middle
-            left = left if left > right else right
-            best = left if left < best else best
-        total += best
-    return total * np.float32(1.4826 / (1 + even))
+    best, second = np.float32(np.inf), np.float32(np.inf)
+    below, above = first + half, first + half - even
+    for i in range(half + 1):
+        left = middle - work[below - i, j] if i > 0 else np.float32(0)
+        right = work[above + half - i, j] - middle if i < half else np.float32(0)
+        far = left if left > right else right
+        best = far if far < best else best
+        if even == 1 and i > 0:  # The next rank, for the mean of the two in the middle.
+            right = work[above + half + 1 - i, j] - middle
+            far = left if left > right else right
+            second = far if far < second else second
+    if even == 1:
+        return np.float32(0.7413) * (best + second)
+    return np.float32(1.4826) * best
 
 
 @njit(cache=True, nogil=True)
