@@ -65,7 +65,7 @@ def _describe(plan):
         words += f" of {', '.join(times)} s"
     if plan.kind in ("dark", "darkflat") and plan.temperature == plan.temperature:
         words += f" at {plan.temperature:.1f} deg C"
-    scaled = {f"{d} x {s:.4g}" for d, s in zip(plan.darks, plan.scales, strict=True) if d}
+    scaled = {f"{d} x {s:.3g}" for d, s in zip(plan.darks, plan.scales, strict=True) if d}
     taken = [plan.bias, *sorted(scaled)] if plan.bias else sorted(scaled)
     words += f", minus {' and '.join(taken)}" if taken else ""
     lines = [f"  {plan.name:16s} {words}"]
@@ -80,7 +80,7 @@ def _treatments(matching, wanted):
     for row in matching:
         dark = str(row["dark"])
         if dark:
-            factor = "" if row["dark_match"] == "exact" else f" x {row['dark_scale']:.4g}"
+            factor = "" if row["dark_match"] == "exact" else f" x {row['dark_scale']:.3g}"
             dark += f"{factor} ({row['dark_match']})"
         parts = [("bias", str(row["bias"])), ("dark", dark)]
         if row["kind"] == "light":

@@ -5,6 +5,7 @@ import math
 import numpy as np
 from astropy.table import Table
 
+from .calibration import robust_level
 from .camera import camera_night
 from .errors import FrameError
 from .listing import inventory
@@ -54,7 +55,7 @@ def calibration_quality(night, *, camera=None):
     astropy.table.Table
         For each master one row for each of its frames, then one of the master: ``file`` (of a
         master the name that it gets), ``master`` (bool), ``kind``, ``filter``, ``exptime`` (s),
-        ``setup``, ``frames`` (their number), ``level`` (median, ADU: of bias frames as it is, of
+        ``setup``, ``frames`` (their number), ``level`` (ADU: of bias frames as it is, of
         others above the bias), ``noise``, ``expected`` and ``ratio`` of the two, ``pattern`` (of
         masters, see `MasterNoise`), ``saturated`` (part of the pixels), ``temperature`` (deg C)
         and ``remarks``. Noise and pattern are in ADU; those of a master flat, which has the
@@ -115,7 +116,7 @@ def _group(plan, own, bias, known, method):
     kind, n, step = plan.kind, len(own), own[0]["step"]
     pixels = [one["pixels"] - (0 if kind == "bias" or bias is None else bias) for one in own]
     looks = [_statistics(one, image, kind) for one, image in zip(own, pixels, strict=True)]
-    levels = np.array([float(np.nanmedian(image)) for image in pixels])
+    levels = np.array([robust_level(image) for image in pixels])
     limits = levels + [one["limit"] - look.raw_level for one, look in zip(own, looks, strict=True)]
     reasons = screen_frames(looks).reasons
     good = [i for i in range(n) if not reasons[i]]

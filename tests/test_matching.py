@@ -443,7 +443,7 @@ def test_outlook_groups_200_lights(night):
     assert len(lines) < 25
     assert "200 lights r 30 s -> bias, dark_60s x 0.5 (scaled), flat_r" in text
     assert "4 lights g 60 s -> bias, dark_60s (exact), no flat" in text
-    assert "7 flats r 2 s -> bias, dark_60s x 0.03333 (scaled)" in text
+    assert "7 flats r 2 s -> bias, dark_60s x 0.0333 (scaled)" in text
     assert text.count("5.0 deg C warmer") == 2 and "light213.fits: 5.0 deg C" in text
     assert text.count("no flat in filter 'g'") == 1
     assert "3 frames: take 5 or more" in text and "no bias" not in text
