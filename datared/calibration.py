@@ -195,8 +195,11 @@ def master_flat(
     master = _master(combined, used, rejected, kind="flat", exptime=exptime)
     level = _median(master.data)
     master.data /= np.float32(level)
-    master.uncertainty.array /= np.float32(level)
-    master.unit = u.dimensionless_unscaled
+    sigma = master.uncertainty.array
+    sigma /= np.float32(level)
+    # The unit of an uncertainty is that of its frame, or a copy of the frame is refused.
+    master.uncertainty, master.unit = None, u.dimensionless_unscaled
+    master.uncertainty = StdDevUncertainty(sigma, copy=False)
     master.meta["BIASCOR"] = bias is not None
     master.meta["DARKCOR"] = any(own is not None for own in darks)
     master.meta["FLATLVL"] = (_round(level), "median in ADU before normalising")

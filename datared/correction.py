@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from astropy import units as u
 from astropy.nddata import StdDevUncertainty
+from numba import njit
 
 from . import cosmics, pixels
 from .calibrated import open_master
@@ -279,23 +280,18 @@ def _correct_band(data, flags, sigma, rows, masters, scale, gain, read_noise):
     if bias is not None:
         data -= bias.rows(*span)
     if sigma is not None:
-        np.maximum(data, 0, out=sigma)
-        sigma *= np.float32(1 / gain)
-        sigma += np.float32((read_noise / gain) ** 2)
+        _photon_variance(*map(_flat, (sigma, data)), 1 / gain, (read_noise / gain) ** 2)
         if dark is not None:
-            _add_variance(sigma, dark.error_rows(*span), np.float32(scale))
+            _add_variance(sigma, dark.error_rows(*span), scale**2)
         if bias is not None:
             shared = dark is not None and dark.meta.get("BIASCOR") is not False
-            factor = 1 - 2 * scale if shared else 1.0
-            _add_variance(sigma, bias.error_rows(*span), np.float32(abs(factor) ** 0.5), factor < 0)
+            _add_variance(sigma, bias.error_rows(*span), 1 - 2 * scale if shared else 1.0)
     if dark is not None:
         data -= dark.rows(*span) if scale == 1 else np.float32(scale) * dark.rows(*span)
     if flat is not None:
         _divide(data, flags, sigma, flat, span)
-    if sigma is not None:
-        # Of a foreign dark, made with another bias, the difference could be negative.
-        np.maximum(sigma, 0, out=sigma)
-        np.sqrt(sigma, out=sigma)
+    elif sigma is not None:
+        _deviation(*map(_flat, (sigma, data, np.zeros_like(data), np.ones_like(data))))
     if not math.isfinite(np.add.reduce(data, axis=None, dtype=np.float64)):
         flags |= np.multiply(~np.isfinite(data), np.uint16(pixels.NONFINITE), dtype=np.uint16)
 
@@ -309,23 +305,47 @@ def _divide(data, flags, sigma, flat, span):
         sensitivity = np.where(low, np.float32(np.nan), sensitivity)
         flags |= np.multiply(low, np.uint16(pixels.LOW_FLAT), dtype=np.uint16)
     data /= sensitivity
-    if sigma is None:
-        return
-    _add_variance(sigma, flat.error_rows(*span), data)
-    sigma /= sensitivity
-    sigma /= sensitivity
+    if sigma is not None:
+        error = flat.error_rows(*span)
+        error = np.zeros_like(data) if error is None else error
+        _deviation(*map(_flat, (sigma, data, error, sensitivity)))
 
 
-def _add_variance(variance, error, factor, negative=False):
-    """Add the square of an error times a factor, or subtract it."""
-    if error is None:
-        return
-    square = error * factor
-    square *= square
-    if math.isnan(np.add.reduce(square, axis=None)):
-        # A single dark or flat has no scatter to tell its error from.
-        np.nan_to_num(square, copy=False)
-    if negative:
-        variance -= square
-    else:
-        variance += square
+def _flat(image):
+    """Image as one row of float32, as the compiled loops want it."""
+    return np.ascontiguousarray(image, np.float32).reshape(-1)
+
+
+def _add_variance(variance, error, factor):
+    """Add the square of an error times a factor (in place)."""
+    if error is not None:
+        _add_square(_flat(variance), _flat(error), factor)
+
+
+@njit(cache=True, nogil=True)
+def _photon_variance(variance, data, inverse_gain, read_variance):
+    """Variance of the photons and of reading, from the counts above the bias."""
+    inverse_gain, read_variance = np.float32(inverse_gain), np.float32(read_variance)
+    for i in range(data.size):
+        counts = data[i] if data[i] > 0 else np.float32(0)
+        variance[i] = counts * inverse_gain + read_variance
+
+
+@njit(cache=True, nogil=True)
+def _add_square(variance, error, factor):
+    """Add the squares of the errors that are known: a single dark has no scatter to tell it."""
+    factor = np.float32(factor)
+    for i in range(error.size):
+        square = factor * error[i] * error[i]
+        variance[i] += square if square == square else np.float32(0)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _deviation(sigma, data, error, flat):
+    """Turn the variance before the flat into the standard deviation after it (in place)."""
+    for i in range(data.size):
+        relative = error[i] * data[i]
+        relative = relative if relative == relative else np.float32(0)
+        # Of a foreign dark, made with another bias, the difference could be negative.
+        variance = sigma[i] if sigma[i] > 0 else np.float32(0)
+        sigma[i] = np.sqrt(variance + relative * relative) / flat[i]

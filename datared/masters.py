@@ -12,7 +12,8 @@ from . import pixels
 from .calibrated import CalibratedRows, MasterRows
 from .calibration import master_bias, master_dark, master_flat, robust_level, robust_noise
 from .combine import combine
-from .frames import inventory, select_lights, write_product
+from .frames import inventory, read_product, select_lights, write_product
+from .illumination import make_illumination
 from .matching import match_frames, plan_masters, safe_name
 from .products import Manifest, Task, atomic_path, run_tasks
 
@@ -71,6 +72,8 @@ def masters_night(night, *, executor=None):
     for task, setup in _hot_tasks(night, lights, matching):
         outcome = run_tasks([task], manifest=manifest, executor=executor, label="hot pixels")[0]
         lines.append(_line(night, outcome, None, setup=setup))
+    if options.illumination:
+        lines += _illuminate(night, table, plans, wanted, matching, manifest, executor)
     flats = table[(table["kind"] == "flat") & (table["problem"] == "")]
     matching = vstack([matching, match_frames(flats, plans, **wanted)])
     with atomic_path(night.work / "matching.ecsv") as temporary:
@@ -152,6 +155,59 @@ def _make_master(product, plan, bias, darks, camera, options):
     cards["NREJECT"] = (number + len(plan.rejected), "frames left out")
     write_product(master, product, header_cards=cards | {"KIND": plan.kind})
     return _numbers(master) | {"rejected": found}
+
+
+def _illuminate(night, table, plans, wanted, matching, manifest, executor):
+    """Correct each flat by the sky of all lights, also of other objects; rows of the masters.
+
+    Where it is done the flat of the lights becomes the corrected one (in place); else ``why`` says
+    why not.
+    """
+    lights = table[(table["kind"] == "light") & (table["problem"] == "")]
+    match, folder = match_frames(lights, plans, **wanted), night.work / "masters"
+    tasks, flats = [], [str(name) for name in sorted(set(matching["flat"])) if name]
+    for name in flats:
+        own = match["flat"] == name
+        paths = tuple(Path(path) for path in lights["path"][own])
+        bias = folder / f"{match['bias'][own][0]}.fits" if match["bias"][own][0] else None
+        darks = tuple(folder / f"{dark}.fits" if dark else None for dark in match["dark"][own])
+        scales = tuple(float(scale) for scale in match["dark_scale"][own])
+        objects = tuple(str(name) for name in lights["object"][own])
+        product, flat = folder / f"{name}_illum.fits", folder / f"{name}.fits"
+        used = {path for path in (bias, *darks) if path is not None}
+        parameters = {"kind": "illumination", "camera": night.camera, "scales": scales}
+        parameters |= {"darks": list(map(str, match["dark"][own])), "objects": objects}
+        args = (product, paths, flat, bias, darks, scales, night.camera, objects)
+        tasks.append(Task(product, (*paths, flat, *sorted(used)), parameters, _make_flat, args))
+    outcomes = run_tasks(tasks, manifest=manifest, executor=executor, label="illumination")
+    rows = []
+    for name, outcome in zip(flats, outcomes, strict=True):
+        own = matching["flat"] == name
+        plan = next(plan for plan in plans if plan.name == name)
+        rows.append(_line(night, outcome, plan))
+        if outcome.status == "failed":
+            text = f"flat not corrected by the sky: {outcome.reason}"
+            matching["why"] = [
+                "; ".join(filter(None, (str(why), text if here else "")))
+                for why, here in zip(matching["why"], own, strict=True)
+            ]
+        else:
+            corrected = [
+                f"{name}_illum" if here else str(old)
+                for old, here in zip(matching["flat"], own, strict=True)
+            ]
+            matching["flat"] = corrected
+    return rows
+
+
+def _make_flat(product, paths, flat, bias, darks, scales, camera, objects):
+    """Correct a flat by the sky of lights, and write it."""
+    corrected = make_illumination(
+        paths, flat=read_product(flat), bias=bias, dark=list(darks), dark_scale=list(scales),
+        camera=camera, pointings=list(objects),
+    )  # fmt: skip
+    write_product(corrected, product, header_cards={"MASTER": product.name})
+    return _numbers(corrected)
 
 
 def _hot_tasks(night, lights, matching):

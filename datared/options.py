@@ -116,6 +116,9 @@ class ReductionOptions:
         Write products in electrons instead of ADU (needs the gain).
     memory_limit : float
         Megabytes that combining frames may take.
+    illumination : bool
+        Correct each flat by the smooth shape of the sky on the lights, see `datared.illumination`:
+        for flats of a lamp that does not shine evenly.
     """
 
     use_bias: bool = True
@@ -129,6 +132,7 @@ class ReductionOptions:
     repair: str = "mask"
     electrons: bool = False
     memory_limit: float = 512.0
+    illumination: bool = False
 
 
 @dataclass(frozen=True)

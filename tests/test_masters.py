@@ -503,3 +503,50 @@ def test_flat_takes_the_pixel_response_away(tmp_path, bias):
     expected = (level / GAIN + (READ_NOISE / GAIN) ** 2) ** 0.5 / level * (1 + 1.53 / 25) ** 0.5
     assert before > 2.5 * expected
     assert 0.95 < after / expected < 1.1
+
+
+def test_illumination_of_a_night(tmp_path):
+    """PR-06: with illumination = true a tilted lamp is corrected by the sky of the lights."""
+    shape = (256, 320)
+    x = np.mgrid[: shape[0], : shape[1]][1]
+    lamp = 1 + 0.2 * (x / shape[1] - 0.5)
+    rng = np.random.default_rng(9)
+    raw = tmp_path / "raw"
+
+    def take(name, light, kind, exptime, **cards):
+        counts = 500 + rng.normal(light, np.sqrt(light / GAIN + 16), shape)
+        write(raw, name, np.rint(counts).astype(np.uint16), kind, exptime, **cards)
+
+    for i in range(5):
+        take(f"bias{i}", 0 * lamp, "BIAS", 0.0)
+        take(f"flat{i}", 20_000 * lamp, "FLAT", 2.0, filter="r")
+    for i in range(4):
+        take(f"light{i}", 400 + 0 * lamp, "LIGHT", 60.0, filter="r", OBJECT=f"field {i}")
+    slopes = {}
+    for wanted in ("false", "true"):
+        text = f"[reduction]\nillumination = {wanted}\n"
+        night = make_night(tmp_path, text)
+        table = masters.masters_night(night)
+        reduced = reduce_night(night)
+        sky = read_product(night.work / reduced["product"][0])
+        columns = np.median(sky.data, axis=0)
+        slopes[wanted] = np.polyfit(np.arange(320) / 320, columns / np.median(columns), 1)[0]
+    # 82000 pixels of 17 ADU noise on 400 ADU tell the slope to 0.05 %; four frames made the map.
+    assert abs(slopes["false"] + 0.2) < 0.02 and abs(slopes["true"]) < 0.003
+    assert set(reduced["flat"]) == {"flat_r_illum"} and "masters/flat_r_illum.fits" in table["file"]
+    product = read_product(night.work / "masters/flat_r_illum.fits")
+    assert product.meta["ILLUMCOR"] is True and product.meta["NILLUM"] == 4
+
+
+def test_illumination_that_cannot_be_had_is_a_remark(tmp_path, caplog):
+    """With too few lights the plain flat is used, and the tables say why."""
+    raw = tmp_path / "raw"
+    series(raw, "BIAS", 3, 0.0)
+    series(raw, "FLAT", 3, 2.0, light=20_000.0, filter="r")
+    series(raw, "LIGHT", 2, 60.0, light=400.0, filter="r")
+    night = make_night(tmp_path, "[reduction]\nillumination = true\n")
+    table = masters.masters_night(night)
+    reduced = reduce_night(night)
+    assert set(reduced["flat"]) == {"flat_r"} and set(reduced["status"]) == {"made"}
+    assert all("flat not corrected by the sky" in why for why in reduced["why"])
+    assert table["status"][table["file"] == "masters/flat_r_illum.fits"][0] == "failed"
