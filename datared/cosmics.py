@@ -148,7 +148,8 @@ def find_cosmics(
         return hits.view(bool)
     blocks = tuple(-(-n // laplacian.BLOCK) for n in data.shape)
     bands = [(first, min(first + 8, blocks[0])) for first in range(0, blocks[0], 8)]
-    contrast = 2 * contrast if method == "median" else contrast
+    simple = method == "median"
+    contrast = 2 * contrast if simple else contrast
     limits = tuple(np.float32(v) for v in (extra, sigma, fraction * sigma, contrast))
     with ThreadPoolExecutor(threads or min(os.cpu_count() or 1, 8)) as pool:
 
@@ -161,8 +162,8 @@ def find_cosmics(
         def search(band):
             work = (np.empty(data.shape[1], t) for t in (np.float32, np.uint8))
             work = (*work, np.empty(27, np.float32))
-            options = (method == "median", protect_stars, work, hits, fresh)
-            laplacian.search(scene, floors, changed, kept, limits, *options, *band)
+            options = (simple, protect_stars, work, hits, fresh)
+            laplacian.search(scene, tops, kept, limits, *options, *band)
 
         lost, image, floor = load(data, sky, gain)
         planes = [(image, floor, _level(image, bad))]
@@ -170,22 +171,27 @@ def find_cosmics(
             more, image, floor = load(variance, 0, 1)
             lost += more
             planes.append((image, floor, _level(image, bad)))
-        scene, floors = (planes[0][0], planes[-1][0], bad), (planes[0][1], planes[-1][1])
-        changed, fresh = np.ones(blocks, np.uint8), np.zeros(blocks, np.uint8)
+        fresh, active = np.zeros(blocks, np.uint8), np.ones(blocks, np.uint8)
+        odd = bad & 2 if lost else None
+        if bad.any():
+            bad = laplacian.around(bad, np.maximum)
         if lost:  # As if they were hits, but they are never among them.
             for image, floor, level in planes:
-                laplacian.clean(image, bad, bad & 2, changed, floor, level, changed)
+                laplacian.clean(image, bad, odd, active, floor, level, fresh.copy())
+        scene, floors = (planes[0][0], planes[-1][0], bad), (planes[0][1], planes[-1][1])
         # Zeros that nothing touches take no memory.
-        kept = tuple(np.zeros(data.shape, np.float32) for _ in range(3))
+        kept = np.zeros((3, *data.shape), np.float32)
         for iteration in range(max_iterations):
+            tops = laplacian.tops(floors, active, limits, simple=simple)
             list(pool.map(search, bands))
             if not fresh.any() or iteration == max_iterations - 1:
                 break
-            changed[:] = 0
+            near, changed = laplacian.around(fresh, np.maximum), np.zeros_like(fresh)
             for image, floor, level in planes:
-                laplacian.clean(image, bad, hits, fresh, floor, level, changed)
+                laplacian.clean(image, bad, hits, near, floor, level, changed)
             fresh[:] = 0
-            laplacian.forget(changed, kept)
+            active = laplacian.around(changed, np.maximum)
+            laplacian.forget(active, kept)
     return hits.view(bool)
 
 

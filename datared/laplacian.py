@@ -1,4 +1,4 @@
-"""The compiled part of `cosmics`: Laplacians of all pixels, medians of the few that need them.
+"""Inside `cosmics`: Laplacians of all pixels, compiled, and medians of the few that need them.
 
 Images are float32. The search goes over blocks of ``BLOCK`` x ``BLOCK`` pixels: a block is searched
 again only where something changed in it or in one of those around it. What the repair of a pixel
@@ -9,12 +9,12 @@ and 2 for the neighbours of a hit.
 import numpy as np
 from numba import njit
 
-__all__ = ["BLOCK", "EDGE", "clean", "forget", "load", "search"]
+__all__ = ["BLOCK", "around", "clean", "forget", "load", "search", "tops"]
 
 #: Side of a block in pixels.
 BLOCK = 8
 #: Pixels along the edges where no 7 x 7 median fits.
-EDGE = 3
+_EDGE = 3
 #: Least variance (electrons squared) and least fine structure (sigmas) to divide by.
 _TINY = np.float32(1e-5)
 _LEAST = np.float32(0.01)
@@ -151,10 +151,10 @@ def _compare(image, top, risen, simple, j, start, stop):
 @_compiled
 def _noise(scene, extra, kept, v, j, i):
     """Noise of a pixel, from the median of the variance around it; kept once known."""
-    value = kept[0][j, i]
+    value = kept[0, j, i]
     if value == 0:
         value = np.sqrt(max(_box7(scene[1], v, j, i) + extra, _TINY))
-        kept[0][j, i] = value
+        kept[0, j, i] = value
     return value
 
 
@@ -175,23 +175,32 @@ def _edge(scene, extra, kept, v, j, i):
 def _sharpness(scene, extra, kept, v, least, j, i):
     """S' of a pixel where it may be more than ``least``, else 0."""
     ny, nx = scene[0].shape
-    if j < EDGE or i < EDGE or j >= ny - EDGE or i >= nx - EDGE:
+    if j < _EDGE or i < _EDGE or j >= ny - _EDGE or i >= nx - _EDGE:
         return np.float32(0)
     edge = _edge(scene, extra, kept, v, j, i)
     if edge <= least:  # S' is at most S.
         return np.float32(0)
-    sharp = kept[1]
-    if sharp[j, i] == 0:
+    if kept[1, j, i] == 0:
         for k in range(7):
             for m in range(7):
                 v[m] = _edge(scene, extra, kept, v, j + k - 3, i + m - 3)
             v[7 + k] = _median7(v[0], v[1], v[2], v[3], v[4], v[5], v[6])
-        sharp[j, i] = edge - _median7(v[7], v[8], v[9], v[10], v[11], v[12], v[13])
-    return sharp[j, i]
+        kept[1, j, i] = edge - _median7(v[7], v[8], v[9], v[10], v[11], v[12], v[13])
+    return kept[1, j, i]
 
 
 @_compiled
-def _structure(image, fine, protect, v, j, i):
+def _small(image, kept, v, j, i):
+    """Small median of a pixel; kept once known."""
+    value = kept[2, j, i]
+    if value == 0:
+        value = _box5(image, v, j, i)
+        kept[2, j, i] = value
+    return value
+
+
+@_compiled
+def _structure(image, kept, protect, v, j, i):
     """Fine structure of a pixel, not yet in units of the noise."""
     # Where the largest median does not fit, the nearest one that does may stand for it.
     y, x = min(max(j, 4), image.shape[0] - 5), min(max(i, 4), image.shape[1] - 5)
@@ -199,51 +208,23 @@ def _structure(image, fine, protect, v, j, i):
         return np.float32(0)
     for k in range(9):
         for m in range(9):
-            if fine[y + k - 4, x + m - 4] == 0:
-                fine[y + k - 4, x + m - 4] = _box5(image, v, y + k - 4, x + m - 4)
-            v[m] = fine[y + k - 4, x + m - 4]
+            v[m] = _small(image, kept, v, y + k - 4, x + m - 4)
         v[9 + k] = _median9(v[0], v[1], v[2], v[3], v[4], v[5], v[6], v[7], v[8])
     large = _median9(v[9], v[10], v[11], v[12], v[13], v[14], v[15], v[16], v[17])
-    return _box5(image, v, j, i) - large
-
-
-@_compiled
-def _usable(bad, j, i):
-    """Whether no bad pixel is here or beside."""
-    for y in range(max(j - 1, 0), min(j + 2, bad.shape[0])):
-        for x in range(max(i - 1, 0), min(i + 2, bad.shape[1])):
-            if bad[y, x]:
-                return False
-    return True
-
-
-@_compiled
-def _near(blocks, a, b):
-    """Whether a block or one of those around it is set."""
-    return not _usable(blocks, a, b)
-
-
-@_compiled
-def _lowest(floor, a, b):
-    """Lowest floor of a block and those around it."""
-    value = np.float32(np.inf)
-    for y in range(max(a - 1, 0), min(a + 2, floor.shape[0])):
-        for x in range(max(b - 1, 0), min(b + 2, floor.shape[1])):
-            value = min(value, floor[y, x])
-    return value
+    return _small(image, kept, v, j, i) - large
 
 
 @_compiled
 def _joins(scene, extra, kept, v, limit, contrast, j, i):
     """Whether a pixel beside a hit is one as well; a contrast of 0 does not ask for stars."""
-    if not _usable(scene[2], j, i):
+    if scene[2][j, i]:
         return False
     sharp = _sharpness(scene, extra, kept, v, limit, j, i)
     if sharp <= limit:
         return False
     if contrast == 0:
         return True
-    part = _structure(scene[0], kept[2], True, v, j, i) / _noise(scene, extra, kept, v, j, i)
+    part = _structure(scene[0], kept, True, v, j, i) / _noise(scene, extra, kept, v, j, i)
     return sharp > contrast * part
 
 
@@ -264,14 +245,15 @@ def _grow(scene, extra, kept, v, limits, protect, hits, fresh, j, i):
 
 
 @njit(cache=True, nogil=True)
-def search(scene, floors, changed, kept, limits, simple, protect, work, hits, fresh, first, last):
-    """Find hits in the blocks that changed, or that have one beside them that did.
+def search(scene, tops, kept, limits, simple, protect, work, hits, fresh, first, last):
+    """Find hits in rows of blocks, where Laplacians or, if simple, values are above ``tops``.
 
-    ``scene`` is the image, the variance without read noise, and what is bad; ``floors`` are those
-    of image and variance. ``kept`` is what needs to be computed once only: noise, S' and small
-    medians, 0 where they were not needed yet. ``limits`` are the read noise squared, sigma for hits
-    and for neighbours, and contrast; ``simple`` compares with the median instead of S'. ``work`` is
-    overwritten. Sets ``hits`` and, but for the simple comparison, ``fresh`` for their blocks.
+    ``scene`` is the image, the variance without read noise, and what is not to be searched.
+    ``tops`` is infinite for blocks to leave out. ``kept`` is what needs to be computed once only:
+    noise, S' and small medians, 0 where they were not needed yet. ``limits`` are the read noise
+    squared, sigma for hits and for neighbours, and contrast; ``simple`` compares with the median
+    instead of S'. ``work`` is overwritten. Sets ``hits`` and, unless simple, ``fresh`` for their
+    blocks.
     """
     image, _, bad = scene
     ny, nx = image.shape
@@ -279,30 +261,28 @@ def search(scene, floors, changed, kept, limits, simple, protect, work, hits, fr
     top, risen, v = work
     for a in range(first, last):
         start = nx
-        for b in range(floors[0].shape[1] + 1):
-            # Changed blocks side by side are one long row for the comparison.
-            if b < floors[0].shape[1] and _near(changed, a, b):
-                limit = sigma * np.sqrt(max(_lowest(floors[1], a, b) + extra, _TINY))
-                limit = _lowest(floors[0], a, b) + limit if simple else 2 * limit
-                top[BLOCK * b : BLOCK * b + BLOCK] = limit - np.float32(1e-4) * abs(limit)
-                start = min(start, max(BLOCK * b, EDGE))
+        for b in range(tops.shape[1] + 1):
+            # Blocks side by side are one long row for the comparison.
+            if b < tops.shape[1] and tops[a, b] < np.inf:
+                top[BLOCK * b : BLOCK * b + BLOCK] = tops[a, b]
+                start = min(start, max(BLOCK * b, _EDGE))
                 continue
-            stop = min(BLOCK * b, nx - EDGE)
-            for j in range(max(BLOCK * a, EDGE), min(BLOCK * a + BLOCK, ny - EDGE)):
+            stop = min(BLOCK * b, nx - _EDGE)
+            for j in range(max(BLOCK * a, _EDGE), min(BLOCK * a + BLOCK, ny - _EDGE)):
                 if start >= stop:
                     break
                 _compare(image, top, risen, simple, j, start, stop)
                 for i in range(start, stop):
-                    if not (risen[i] and _usable(bad, j, i)):
+                    if not risen[i] or bad[j, i]:
                         continue
                     noise = _noise(scene, extra, kept, v, j, i)
                     edge = value = _edge(scene, extra, kept, v, j, i)
                     if simple:
-                        value = (image[j, i] - _box5(image, v, j, i)) / noise
+                        value = (image[j, i] - _small(image, kept, v, j, i)) / noise
                     if value <= sigma:
                         continue
                     # Most stars are refused by S already, which is at least S' and cheaper.
-                    part = max(_structure(image, kept[2], protect, v, j, i) / noise, _LEAST)
+                    part = max(_structure(image, kept, protect, v, j, i) / noise, _LEAST)
                     if edge / part <= contrast:
                         continue
                     if simple:
@@ -315,17 +295,16 @@ def search(scene, floors, changed, kept, limits, simple, protect, work, hits, fr
 
 
 @njit(cache=True, nogil=True)
-def clean(image, bad, hits, fresh, floor, level, changed):
-    """Replace hits by the mean of the good pixels in 5 x 5, in place.
+def clean(image, bad, hits, active, floor, level, changed):
+    """Replace hits in the active blocks by the mean of the pixels in 5 x 5 that are not bad.
 
-    Pixels that are ``bad``, or beside those, are not used; a pixel with no other near it becomes
-    ``level``. Only blocks near ``fresh`` ones are looked at. Sets ``changed`` for blocks in which
-    a value changed, and keeps their floors at or below the third smallest value.
+    A pixel with none of those near it becomes ``level``. Sets ``changed`` for blocks in which a
+    value changed, and keeps their floors at or below the third smallest value.
     """
     ny, nx = image.shape
     for a in range(floor.shape[0]):
         for b in range(floor.shape[1]):
-            if not _near(fresh, a, b):
+            if not active[a, b]:
                 continue
             for j in range(BLOCK * a, min(BLOCK * a + BLOCK, ny)):
                 for i in range(BLOCK * b, min(BLOCK * b + BLOCK, nx)):
@@ -334,7 +313,7 @@ def clean(image, bad, hits, fresh, floor, level, changed):
                     total, n = np.float32(0), 0
                     for y in range(max(j - 2, 0), min(j + 3, ny)):
                         for x in range(max(i - 2, 0), min(i + 3, nx)):
-                            if not hits[y, x] and _usable(bad, y, x):
+                            if not (hits[y, x] or bad[y, x]):
                                 total += image[y, x]
                                 n += 1
                     value = total / np.float32(n) if n else level
@@ -344,12 +323,32 @@ def clean(image, bad, hits, fresh, floor, level, changed):
                         floor[a, b] = min(floor[a, b], value)
 
 
-@njit(cache=True, nogil=True)
-def forget(changed, kept):
-    """Set what was kept to 0 in the blocks that changed and in those around them."""
-    for a in range(changed.shape[0]):
-        for b in range(changed.shape[1]):
-            if _near(changed, a, b):
-                for j in range(BLOCK * a, min(BLOCK * a + BLOCK, kept[0].shape[0])):
-                    for i in range(BLOCK * b, min(BLOCK * b + BLOCK, kept[0].shape[1])):
-                        kept[0][j, i] = kept[1][j, i] = kept[2][j, i] = 0
+def around(values, function):
+    """Maximum or minimum of each value and the eight around it."""
+    rows = values.copy()
+    function(rows[1:], values[:-1], out=rows[1:])
+    function(rows[:-1], values[1:], out=rows[:-1])
+    result = rows.copy()
+    function(result[:, 1:], rows[:, :-1], out=result[:, 1:])
+    function(result[:, :-1], rows[:, 1:], out=result[:, :-1])
+    return result
+
+
+def tops(floors, active, limits, *, simple):
+    """Least Laplacian (or value, if simple) that can be a hit in each block, infinite if inactive.
+
+    ``floors`` are those of image and variance, ``limits`` those of `search`.
+    """
+    extra, sigma, *_ = limits
+    noise = np.sqrt(np.maximum(around(floors[1], np.minimum) + extra, _TINY))
+    result = around(floors[0], np.minimum) + sigma * noise if simple else 2 * sigma * noise
+    result -= np.float32(1e-4) * np.abs(result)  # Sums of float32 are rounded.
+    return np.where(active, result, np.float32(np.inf))
+
+
+def forget(active, kept):
+    """Set what was kept to 0 in the active blocks."""
+    row, column = np.nonzero(np.diff(active, axis=1, prepend=0, append=0))
+    ends = BLOCK * row[::2], BLOCK * column[::2], BLOCK * column[1::2]
+    for j, start, stop in zip(*(end.tolist() for end in ends), strict=True):
+        kept[:, j : j + BLOCK, start:stop] = 0

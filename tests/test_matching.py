@@ -447,7 +447,7 @@ def test_outlook_groups_200_lights(night):
     assert text.count("5.0 deg C warmer") == 2 and "light213.fits: 5.0 deg C" in text
     assert text.count("no flat in filter 'g'") == 1
     assert "3 frames: take 5 or more" in text and "no bias" not in text
-    assert "7 flat frames in r of 2 s, minus bias and dark_60s x 0.03333" in text
+    assert "7 flat frames in r of 2 s, minus bias and dark_60s x 0.0333" in text
     assert list(night.raw.parent.iterdir()) == [night.raw]
 
 
