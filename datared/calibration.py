@@ -2,6 +2,8 @@
 
 import logging
 import math
+import os
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from astropy import units as u
@@ -224,14 +226,15 @@ def _sources(frames, memory_limit, **options):
 def _screened(sources, kind):
     """Frames that can be used, and for each of the others its name and the reason."""
     common_shape(sources)
-    frames = []
-    for source in sources:
+
+    def look(source):
         raw, calibrated = source.sample()
         limit = source.camera.saturation if source.camera is not None else None
         limit = limit or source.header.get("SATURATE") or (64224.0 if source.step else None)
-        frames.append(
-            frame_statistics(calibrated, name=source.name, kind=kind, raw=raw, saturation=limit)
-        )
+        return frame_statistics(calibrated, name=source.name, kind=kind, raw=raw, saturation=limit)
+
+    with ThreadPoolExecutor(min(os.cpu_count() or 1, 8)) as pool:
+        frames = list(pool.map(look, sources))
     reasons, remarks = screen_frames(frames)
     for remark in remarks:
         log.warning("%s", remark)

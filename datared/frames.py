@@ -13,6 +13,7 @@ from astropy.utils.exceptions import AstropyWarning
 from astropy.wcs import WCS
 
 from .errors import FrameError
+from .fitswriter import write_images
 from .listing import count_groups, inventory, product_name, select_lights
 from .pixels import NONFINITE, OUTSIDE, SATURATED, saturation_mask
 from .products import atomic_path
@@ -132,13 +133,13 @@ def write_product(ccd, path, *, header_cards=None):
             value, comment = entry if isinstance(entry, tuple) else (entry, None)
             name = key if len(key) <= 8 else f"HIERARCH {key}"
             header[name] = (_card_value(value), comment)
-        hdus = [fits.PrimaryHDU(np.asarray(ccd.data, dtype=np.float32), header)]
-        hdus.append(fits.ImageHDU(_bits(ccd), name="MASK"))
+        images = [(header, np.asarray(ccd.data, dtype=np.float32))]
+        images.append((fits.Header({"EXTNAME": "MASK"}), _bits(ccd)))
         if ccd.uncertainty is not None:
-            sigma = standard_deviation(ccd.uncertainty)
-            hdus.append(fits.ImageHDU(np.asarray(sigma, dtype=np.float32), name="UNCERT"))
+            sigma = np.asarray(standard_deviation(ccd.uncertainty), dtype=np.float32)
+            images.append((fits.Header({"EXTNAME": "UNCERT"}), sigma))
         with atomic_path(path) as temporary:
-            fits.HDUList(hdus).writeto(temporary, output_verify="silentfix+ignore")
+            write_images(images, temporary)
 
 
 def read_product(path):

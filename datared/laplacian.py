@@ -1,9 +1,8 @@
 """Inside `cosmics`: Laplacians of all pixels, compiled, and medians of the few that need them.
 
-Images are float32. The search goes over blocks of ``BLOCK`` x ``BLOCK`` pixels: a block is searched
-again only where something changed in it or in one of those around it. What the repair of a pixel
-changes reaches 8 pixels: 3 for its part in the noise, 3 more for the median of the Laplacians,
-and 2 for the neighbours of a hit.
+Images are float32. A block of ``BLOCK`` x ``BLOCK`` pixels is searched again only where something
+changed in it or in one around it: what the repair of a pixel changes reaches 8 pixels (3 by the
+noise, 3 by the median of the Laplacians, 2 by the neighbours of a hit).
 """
 
 import numpy as np
@@ -32,8 +31,7 @@ def load(data, offset, factor, image, bad, floor, first, last):
     them has three. So the lowest floor of a block and of those around it is never above the median
     of a pixel in it.
 
-    Where ``data`` are not finite, ``image`` is infinite and ``bad`` gets the bit 2. The number of
-    such values is returned. This does the rows of blocks from ``first`` to ``last``, without it.
+    Returns how many values are not finite; ``image`` is infinite there, ``bad`` gets the bit 2.
     """
     ny, nx = data.shape
     lost = 0
@@ -64,13 +62,13 @@ def load(data, offset, factor, image, bad, floor, first, last):
     return lost
 
 
+# Medians without the smallest and the largest of just enough values, until three are left.
+
+
 @_compiled
 def _order(a, b):
     """Two values in order."""
     return (a, b) if a < b else (b, a)
-
-
-# Medians without the smallest and the largest of just enough values, until three are left.
 
 
 @_compiled
@@ -252,8 +250,7 @@ def search(scene, tops, kept, limits, simple, protect, work, hits, fresh, first,
     ``tops`` is infinite for blocks to leave out. ``kept`` is what needs to be computed once only:
     noise, S' and small medians, 0 where they were not needed yet. ``limits`` are the read noise
     squared, sigma for hits and for neighbours, and contrast; ``simple`` compares with the median
-    instead of S'. ``work`` is overwritten. Sets ``hits`` and, unless simple, ``fresh`` for their
-    blocks.
+    instead of S'. ``work`` is overwritten. Sets ``hits`` and, unless simple, their ``fresh`` block.
     """
     image, _, bad = scene
     ny, nx = image.shape

@@ -5,6 +5,7 @@ their SHA-256), with which parameters and by which version of the package it was
 *current* while all three are the same; only then is it skipped.
 """
 
+import collections
 import contextlib
 import dataclasses
 import functools
@@ -209,7 +210,8 @@ class Manifest:
 
     def save(self):
         """Write ``manifest.json`` whole."""
-        content = {"products": self.products, "files": self.files}
+        # A copy: another thread may add the sum of a file.
+        content = {"products": self.products, "files": dict(self.files)}
         with atomic_path(self.path) as temporary:
             temporary.write_text(json.dumps(content, indent=1, sort_keys=True), encoding="utf-8")
 
@@ -246,20 +248,34 @@ def run_tasks(tasks, *, manifest, executor=None, label=""):
             waiting[index] = (task, description)
             _remove_leftovers(task)
     saved = time.monotonic()
-    try:
-        for index, result, error in _results(waiting, executor, label):
-            task, description = waiting[index]
-            if error is not None:
-                outcomes[index] = _failure(task, manifest, description, error)
-            else:
-                manifest.record(task, description, result=result)
-                outcomes[index] = Outcome(task.product, "made", result=_plain(result or {}))
-            if time.monotonic() - saved > SAVE_INTERVAL:
-                manifest.save()
-                saved = time.monotonic()
-    finally:
-        manifest.save()
+    # While a product is made, the sum of the one before it is computed.
+    hashed = collections.deque()
+    with ThreadPoolExecutor(1) as hasher:
+        try:
+            for index, result, error in _results(waiting, executor, label):
+                task, description = waiting[index]
+                if error is not None:
+                    outcomes[index] = _failure(task, manifest, description, error)
+                else:
+                    outcomes[index] = Outcome(task.product, "made", result=_plain(result or {}))
+                    sums = hasher.submit(manifest.look_at, (task.product, *task.extra))
+                    hashed.append((sums, task, description, result))
+                while hashed and hashed[0][0].done():
+                    _record(manifest, *hashed.popleft())
+                if time.monotonic() - saved > SAVE_INTERVAL:
+                    manifest.save()
+                    saved = time.monotonic()
+        finally:
+            while hashed:
+                _record(manifest, *hashed.popleft())
+            manifest.save()
     return [outcomes[index] for index in range(len(tasks))]
+
+
+def _record(manifest, sums, task, description, result):
+    """Note a product when its sum is known."""
+    sums.result()
+    manifest.record(task, description, result=result)
 
 
 def _remove_leftovers(task):

@@ -18,6 +18,7 @@ from astropy.wcs import WCS, Sip
 
 from datared import frames
 from datared.errors import ConfigError, FrameError
+from datared.fitswriter import write_images
 from datared.frames import (
     count_groups,
     inventory,
@@ -659,17 +660,40 @@ def test_product_mask_without_flags(tmp_path):
     assert np.argwhere(back.mask).tolist() == [[0, 0], [1, 1]]
 
 
+def test_products_are_valid_fits(tmp_path):
+    """HD-08: what is written is what astropy's own writer gives, to the bit, and verifies."""
+    rng = np.random.default_rng(5)
+    data = rng.normal(0, 1e4, (301, 407)).astype(np.float32)
+    data[3, 4] = np.nan
+    bits = rng.integers(0, 65536, data.shape).astype(np.uint16)
+    header = fits.Header({"OBJECT": "M 67", "HIERARCH long keyword": 3.5, "LONGTEXT": "x" * 150})
+    written, expected = tmp_path / "ours.fits", tmp_path / "astropy.fits"
+    write_images([(header, data), (fits.Header({"EXTNAME": "MASK"}), bits)], written)
+    hdus = fits.HDUList([fits.PrimaryHDU(data, header), fits.ImageHDU(bits, name="MASK")])
+    hdus.writeto(expected)
+    with fits.open(written) as ours, fits.open(expected) as theirs:
+        ours.verify("exception")
+        assert [hdu.name for hdu in ours] == ["PRIMARY", "MASK"]
+        for one, other in zip(ours, theirs, strict=True):
+            np.testing.assert_array_equal(one.data, other.data)
+            assert one.data.dtype == other.data.dtype
+            assert {c.keyword: c.value for c in one.header.cards} == {
+                c.keyword: c.value for c in other.header.cards
+            }
+    assert written.stat().st_size == expected.stat().st_size
+
+
 def test_product_is_whole_or_not_there(tmp_path, monkeypatch):
     """A failure while writing leaves the old product and no temporary file."""
     path = tmp_path / "p.fits"
     write_product(product(), path)
     before = path.read_bytes()
 
-    def broken(self, name, **options):
+    def broken(images, name):
         Path(name).write_bytes(b"half")
         raise OSError("disk full")
 
-    monkeypatch.setattr(frames.fits.HDUList, "writeto", broken)
+    monkeypatch.setattr(frames, "write_images", broken)
     with pytest.raises(OSError, match="disk full"):
         write_product(product(), path)
     assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
