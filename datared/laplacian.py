@@ -133,13 +133,9 @@ def _edges(here, left, right, down, up):
 
 
 @_compiled
-def _compare(image, top, risen, simple, j, start, stop):
-    """Set ``risen`` where the Laplacian of a row (or, if simple, the row) is above ``top``."""
+def _compare(image, top, risen, j, start, stop):
+    """Set ``risen`` where the Laplacian of a row is above ``top``."""
     here, limit, out = image[j, start:stop], top[start:stop], risen[start:stop]
-    if simple:
-        for i in range(here.size):
-            out[i] = here[i] > limit[i]
-        return
     left, right = image[j, start - 1 : stop - 1], image[j, start + 1 : stop + 1]
     down, up = image[j - 1, start:stop], image[j + 1, start:stop]
     for i in range(here.size):
@@ -268,9 +264,10 @@ def search(scene, tops, kept, limits, simple, protect, work, hits, fresh, first,
             for j in range(max(BLOCK * a, _EDGE), min(BLOCK * a + BLOCK, ny - _EDGE)):
                 if start >= stop:
                     break
-                _compare(image, top, risen, simple, j, start, stop)
+                if not simple:
+                    _compare(image, top, risen, j, start, stop)
                 for i in range(start, stop):
-                    if not risen[i] or bad[j, i]:
+                    if bad[j, i] or not (image[j, i] > top[i] if simple else risen[i]):
                         continue
                     noise = _noise(scene, extra, kept, v, j, i)
                     edge = value = _edge(scene, extra, kept, v, j, i)
