@@ -1,6 +1,7 @@
 """Calibrated frames by the row: raw rows without overscan, bias and dark; rows of masters."""
 
 import math
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +37,7 @@ class MasterRows:
     """
 
     def __init__(self, master):
-        self.bands = {}
+        self.bands, self.lock = {}, threading.Lock()
         if isinstance(master, CCDData):
             self.meta, self.shape = master.meta, master.shape
             sigma = standard_deviation(master.uncertainty)
@@ -71,9 +72,10 @@ class MasterRows:
         band = self.bands.get((plane, start, stop))
         if band is None:
             band = source.rows(start, stop) if plane < 2 else _bits(source, start, stop)
-            while len(self.bands) >= 3 * _REMEMBERED:
-                self.bands.pop(next(iter(self.bands)), None)
-            self.bands[plane, start, stop] = band
+            with self.lock:  # Several threads ask, and a dictionary must not change under next.
+                while len(self.bands) >= 3 * _REMEMBERED:
+                    self.bands.pop(next(iter(self.bands)))
+                self.bands[plane, start, stop] = band
         return band
 
 
@@ -139,6 +141,29 @@ class CalibratedRows:
         self.bias = open_master(bias, self.shape, name=self.name)
         self.dark = open_master(dark, self.shape, name=self.name)
         self.most, self.levels = most, None
+        if self.dark is not None and bias is not None and self.dark.meta.get("BIASCOR") is False:
+            raise FrameError(
+                f"{self.name}: the dark contains the bias (BIASCOR = F), which would be subtracted "
+                "twice; make the master dark with the master bias."
+            )
+
+    @property
+    def saturation(self):
+        """Raw level (ADU) that counts as saturated, or None where nothing tells it.
+
+        Of the camera, else of the card SATURATE, else 98 % of what integers of 8 or 16 bits can
+        hold; wider ones are never filled.
+        """
+        for level in (getattr(self.camera, "saturation", None), self.header.get("SATURATE")):
+            if isinstance(level, int | float) and 0 < level < math.inf:
+                return float(level)
+        dtype = getattr(self.source, "dtype", None) or self.source.data.dtype
+        if dtype.kind not in "iu" or dtype.itemsize > 2:
+            return None
+        scale, zero = (
+            getattr(self.source, key, value) for key, value in (("scale", 1), ("zero", 0))
+        )
+        return 0.98 * (np.iinfo(dtype).max * scale + zero)
 
     def rows(self, start, stop):
         """Calibrated rows; where a master has no value neither have they."""
@@ -192,9 +217,14 @@ class CalibratedRows:
         if isinstance(self.source, FileRows) and not self.source.kept:
             if bands == [(0, self.shape[0])]:
                 self.source.keep([(0, self.source.shape[0])])
-            elif not self.regions.pieces:
-                above = self.regions.trim[0].start if self.regions.trim else 0
-                self.source.keep([(start + above, stop + above) for start, stop in bands])
+            else:
+                wanted = set()
+                for part in self.regions.parts(self.source.shape):
+                    above = part.image[0].start - part.place[0].start
+                    for start, stop in bands:
+                        a, b = max(start, part.place[0].start), min(stop, part.place[0].stop)
+                        wanted |= {(a + above, b + above)} if a < b else set()
+                self.source.keep(sorted(wanted))
         return bands
 
     def _overscan(self):
@@ -203,6 +233,8 @@ class CalibratedRows:
             self._hold()
 
             def section(rows, columns):
+                if isinstance(self.source, FileRows):
+                    return self.source.section(rows, columns)
                 return self.source.rows(rows.start, rows.stop)[:, columns]
 
             self.levels = overscan_image_level(section, self.regions, self.source.shape)

@@ -14,6 +14,8 @@ from . import pixels
 from .calibrated import CalibratedRows, MasterRows, exposure_time
 from .combine import combine, common_shape
 from .errors import FrameError
+from .frames import ascii_text
+from .pairs import read_noise
 from .rows import sample_bands
 from .screening import frame_statistics, screen_frames
 
@@ -116,6 +118,8 @@ def master_dark(
     master = _master(combined, sources, rejected, kind="dark", exptime=exptime)
     if bias is not None:
         sigma = master.uncertainty.array
+        if combined.n_frames == 1:  # Its scatter is not known, but that of the bias frames is.
+            sigma[:] = bias.meta.get("READNOIS") or math.nan
         for start in range(0, len(sigma), 64):  # In bands: a bias on disk is never held whole.
             error = bias.error_rows(start, min(start + 64, len(sigma)))
             if error is not None:
@@ -186,6 +190,7 @@ def master_flat(
         CalibratedRows(frame, camera=camera, bias=bias, dark=own, dark_scale=factor, most=most)
         for frame, own, factor in zip(frames, darks, factors, strict=True)
     ]
+    _share(sources)
     used, rejected = _screened(sources, "flat")
     levels = [_median(source.sample()[1]) for source in used]
     scale = np.mean(levels) / np.asarray(levels)
@@ -220,7 +225,16 @@ def _most_held(frames, memory_limit):
 def _sources(frames, memory_limit, **options):
     """Rows of raw frames."""
     most = _most_held(frames, memory_limit)
-    return [CalibratedRows(frame, **options, most=most) for frame in frames]
+    sources = [CalibratedRows(frame, **options, most=most) for frame in frames]
+    _share(sources)
+    return sources
+
+
+def _share(sources):
+    """Let sources of wide numbers hold fewer: bands are counted at two bytes for a pixel."""
+    widest = max((getattr(s.source, "dtype", np.dtype("u2")).itemsize for s in sources), default=2)
+    for source in sources:
+        source.most *= min(1.0, 2 / widest)
 
 
 def _screened(sources, kind):
@@ -229,8 +243,7 @@ def _screened(sources, kind):
 
     def look(source):
         raw, calibrated = source.sample()
-        limit = source.camera.saturation if source.camera is not None else None
-        limit = limit or source.header.get("SATURATE") or (64224.0 if source.step else None)
+        limit = source.saturation
         return frame_statistics(calibrated, name=source.name, kind=kind, raw=raw, saturation=limit)
 
     with ThreadPoolExecutor(min(os.cpu_count() or 1, 8)) as pool:
@@ -271,7 +284,7 @@ def _master(combined, sources, rejected, *, kind, exptime):
     master.meta = fits.Header()
     master.meta["KIND"] = kind
     master.meta["NCOMBINE"] = combined.n_frames
-    master.meta["EXPTIME"] = float(exptime)
+    master.meta["EXPTIME"] = float(exptime) if math.isfinite(exptime) else None
     master.meta["MEDLEVEL"] = (_round(robust_level(combined.data)), "level, ADU")
     master.meta["NOISE"] = (_round(robust_level(combined.uncertainty)), "of the master, ADU")
     if sources[0].regions.trimmed:
@@ -280,7 +293,7 @@ def _master(combined, sources, rejected, *, kind, exptime):
         master.meta["OVERSCOR"] = True
     master.meta["NREJECT"] = (len(rejected), "frames left out")
     for i, text in enumerate(rejected):
-        master.meta[f"REJECT{i + 1}"] = text
+        master.meta[f"REJECT{i + 1}"] = ascii_text(text)
     return master
 
 
@@ -291,7 +304,9 @@ def _frame_noise(sources):
     """
     if len(sources) < 2:
         return math.nan
-    return robust_noise(sources[0].sample()[1] - sources[1].sample()[1]) / math.sqrt(2)
+    # Of whole numbers a median deviation is one of a few values: 1.05, 2.10, 3.15 ... steps.
+    first, second = (source.sample()[1] for source in sources[:2])
+    return read_noise(first, second, step=sources[0].step)[0]
 
 
 def _pair_noise(sources, scale):

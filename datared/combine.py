@@ -2,15 +2,15 @@
 
 import functools
 import os
-import warnings
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 
-from .errors import DataredWarning, FrameError
+from .combineoptions import clip_limits, extreme_numbers, per_frame, value_range
+from .errors import FrameError
 from .pixelstack import combine_pixels, finish_pixels, sorting_network, weigh_pixels
-from .rows import open_rows
+from .rows import FileRows, open_rows, sample_bands
 
 __all__ = ["Combined", "combine", "common_shape"]
 
@@ -145,18 +145,18 @@ def combine(
     sources = [open_rows(frame) for frame in frames]
     shape = common_shape(sources)
     n = len(sources)
-    rejection = (*_dropped(extrema, n), *_clip_limits(clip, n, max_iterations))
-    low, high = _limits(limits)
+    rejection = (*extreme_numbers(extrema, n), *clip_limits(clip, n, max_iterations))
+    low, high = value_range(limits)
     if method not in _METHODS:
         raise ValueError(f"Method {method!r} is not one of {', '.join(_METHODS)}.")
     if weights is not None and method != "mean":
         raise ValueError(f"Weights are for method 'mean' only, not for {method!r}.")
-    weight = np.empty(0) if weights is None else _per_frame(weights, n, "weights")
-    factor = _scales(scale, sources)
+    weight = np.empty(0) if weights is None else per_frame(weights, n, "weights")
+    factor = _scales(scale, sources, memory_limit / 4 / n)
     step = max(s.step * f for s, f in zip(sources, factor, strict=True))
     if floor is None:
         floor = _STEP_NOISE * step
-    known = None if errors is None or isinstance(errors, str) else _per_frame(errors, n, "errors")
+    known = None if errors is None or isinstance(errors, str) else per_frame(errors, n, "errors")
     if isinstance(errors, str) and errors != "input":
         raise ValueError(f"errors {errors!r} is not None, 'input' or one number for each frame.")
 
@@ -184,7 +184,7 @@ def combine(
         # Equal whole numbers have no scatter, but each of them was rounded.
         least = np.zeros(n + 1, np.float32)
         if errors is None:
-            least[1:] = step / np.sqrt(12 * np.arange(1, n + 1))
+            least[1:] = step / np.sqrt(12 * np.arange(1, n + 1)) * (n if method == "sum" else 1)
 
         def finish(start):
             band = slice(start, start + height)
@@ -203,7 +203,7 @@ def _combine_band(stack, weight, variance, method, *options):
     combine_pixels(stack, method, *rejection, network, data, sigma, valid, count, bounds)
     if not plain:
         weight = weight if weight.size else np.ones(len(stack))
-        weigh_pixels(stack, bounds, weight, variance, method, data, sigma, count)
+        weigh_pixels(stack, bounds, *rejection[:2], weight, variance, method, data, sigma, count)
 
 
 def _band_height(shape, n, memory_limit, threads):
@@ -247,64 +247,25 @@ def common_shape(sources):
     return tuple(first.shape)
 
 
-def _dropped(extrema, n):
-    """How many of the lowest and of the highest values are left out."""
-    low, high = (0, 0) if extrema is None else extrema
-    whole = all(isinstance(number, int | np.integer) for number in (low, high))
-    if not (whole and low >= 0 and high >= 0 and low + high < n):
-        raise ValueError(
-            f"extrema {extrema!r} must be two whole numbers, lowest and highest values to leave "
-            f"out, together fewer than the {n} frames."
-        )
-    return int(low), int(high)
-
-
-def _limits(limits):
-    """Range of the values that are used."""
-    low, high = (-np.inf, np.inf) if limits is None else limits
-    if not low < high:
-        raise ValueError(f"limits {limits!r} must be two numbers, the lower one first.")
-    return np.float32(low), np.float32(high)
-
-
-def _clip_limits(clip, n, max_iterations):
-    """Limits and rounds of the clip, none of them where it is not possible."""
-    if clip is None:
-        return *(np.float32(0),) * 2, 0
-    low, high = (clip, clip) if np.ndim(clip) == 0 else clip
-    if not (low > 0 and high > 0):
-        raise ValueError(f"clip {clip!r} must be one or two positive numbers.")
-    if n < 3:
-        warnings.warn(
-            f"{n} frame(s) cannot be clipped: three are the least. Nothing was clipped.",
-            DataredWarning,
-            stacklevel=3,
-        )
-        return *(np.float32(0),) * 2, 0
-    return np.float32(low), np.float32(high), int(max_iterations)
-
-
-def _per_frame(values, n, name):
-    """One float64 for each frame, ones where nothing is given."""
-    if values is None:
-        return np.ones(n)
-    values = np.asarray(values, float)
-    if values.shape != (n,) or not np.all(np.isfinite(values)) or np.any(values < 0):
-        raise ValueError(f"{name} must be {n} finite numbers, none negative, one for each frame.")
-    return values
-
-
-def _scales(scale, sources):
+def _scales(scale, sources, most):
     """Factor of each frame as float32."""
     if isinstance(scale, str):
         if scale != "median":
             raise ValueError(f"scale {scale!r} is not None, 'median' or one number for each frame.")
-        medians = np.array([np.nanmedian(s.rows(0, s.shape[0])) for s in sources])
+        medians = np.array([_sample_median(s, most) for s in sources])
         if not np.all(medians > 0):
             bad = sources[int(np.argmin(medians > 0))].name
             raise FrameError(f"{bad} has no positive median: it cannot be scaled by it.")
         scale = medians.mean() / medians
-    return _per_frame(scale, len(sources), "scale").astype(np.float32)
+    return per_frame(scale, len(sources), "scale").astype(np.float32)
+
+
+def _sample_median(source, most):
+    """Median of a sample of rows, which a file holds from then on."""
+    bands = sample_bands(source.shape, most=most)
+    if isinstance(source, FileRows) and not source.kept:
+        source.keep(bands)
+    return np.nanmedian(np.concatenate([source.rows(start, stop) for start, stop in bands]))
 
 
 def _variances(sources, errors, known, factor, start, stop):
@@ -375,8 +336,9 @@ def _experiment(n, options, floor, step, known_errors):
     """Combine n Gaussian values of noise 1: true over stated deviation, and median scatter."""
     if n < 2:
         return 1.0, 1.0
-    n = min(n, 48)  # What holds for 48 values holds for more.
-    pixels = 40_000
+    if options[1:3] == (0, 0):
+        n = min(n, 48)  # What holds for 48 values holds for more, but for a number left out.
+    pixels = min(40_000, 4_000_000 // n)
     rng = np.random.default_rng(20)
     stack = rng.standard_normal((n, pixels), dtype=np.float32)
     if step > 0:

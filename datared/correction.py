@@ -279,6 +279,11 @@ def _correct_band(data, flags, sigma, rows, masters, scale, gain, read_noise):
             flags |= master.flag_rows(*span)
     if bias is not None:
         data -= bias.rows(*span)
+    # Without bias frames the bias goes with the dark; it has no photons.
+    early = bias is None and dark is not None and dark.meta.get("BIASCOR") is not True
+    early = early and not dark.meta.get("OVERSCOR")
+    if early:
+        data -= dark.rows(*span) if scale == 1 else np.float32(scale) * dark.rows(*span)
     if sigma is not None:
         _photon_variance(*map(_flat, (sigma, data)), 1 / gain, (read_noise / gain) ** 2)
         if dark is not None:
@@ -286,7 +291,7 @@ def _correct_band(data, flags, sigma, rows, masters, scale, gain, read_noise):
         if bias is not None:
             shared = dark is not None and dark.meta.get("BIASCOR") is not False
             _add_variance(sigma, bias.error_rows(*span), 1 - 2 * scale if shared else 1.0)
-    if dark is not None:
+    if dark is not None and not early:
         data -= dark.rows(*span) if scale == 1 else np.float32(scale) * dark.rows(*span)
     if flat is not None:
         _divide(data, flags, sigma, flat, span)

@@ -20,6 +20,7 @@ from .products import atomic_path
 from .rows import FileRows, standard_deviation
 
 __all__ = [
+    "ascii_text",
     "count_groups",
     "inventory",
     "product_name",
@@ -207,7 +208,7 @@ def _kept_cards(meta, *, replaced=None):
                 if not keyword and not str(value).strip():
                     continue  # Blank cards only keep room for others.
                 name = keyword if len(keyword) <= 8 else f"HIERARCH {keyword}"
-                kept = fits.Card(name, _card_value(value), _ascii(comment))
+                kept = fits.Card(name, _card_value(value), ascii_text(comment))
                 str(kept)  # Formatting is what fails for a card outside the standard.
                 header.append(kept, end=True)
             except Exception as error:
@@ -221,10 +222,10 @@ def _card_value(value):
         value = value.item()
     if value is None or (isinstance(value, float) and not np.isfinite(value)):
         return fits.card.Undefined()
-    return _ascii(value) if isinstance(value, str) else value
+    return ascii_text(value) if isinstance(value, str) else value
 
 
-def _ascii(text):
+def ascii_text(text):
     """Text with a question mark for every letter that FITS does not know."""
     text = str(text).encode("ascii", "replace").decode("ascii")
     return re.sub(r"[^\x20-\x7e]", " ", text)

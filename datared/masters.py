@@ -12,7 +12,7 @@ from . import pixels
 from .calibrated import CalibratedRows, MasterRows
 from .calibration import master_bias, master_dark, master_flat, robust_level, robust_noise
 from .combine import combine
-from .frames import inventory, read_product, select_lights, write_product
+from .frames import ascii_text, inventory, read_product, select_lights, write_product
 from .illumination import make_illumination
 from .matching import match_frames, plan_masters, safe_name
 from .products import Manifest, Task, atomic_path, run_tasks
@@ -69,9 +69,14 @@ def masters_night(night, *, executor=None):
     matching = match_frames(lights, plans, strict=options.strict, **wanted)
     for text in sorted({remark for remark in matching["why"] if remark}):
         log.warning("%d light frames: %s", int(np.sum(matching["why"] == text)), text)
+    hot = set()
     for task, setup in _hot_tasks(night, lights, matching):
         outcome = run_tasks([task], manifest=manifest, executor=executor, label="hot pixels")[0]
         lines.append(_line(night, outcome, None, setup=setup))
+        hot.add(task.product)
+    for path in (night.work / "masters").glob("hot_*.fits"):
+        if path not in hot:  # Of an earlier run, with other frames.
+            path.unlink()
     if options.illumination:
         lines += _illuminate(night, table, plans, wanted, matching, manifest, executor)
     flats = table[(table["kind"] == "flat") & (table["problem"] == "")]
@@ -105,6 +110,7 @@ def _task(night, plan):
             "darks": plan.darks,
             "scales": plan.scales,
             "method": night.reduction.method,
+            "memory_limit": night.reduction.memory_limit,  # It decides what is looked at.
             "rejected": plan.rejected,
         },
         function=_make_master,
@@ -148,7 +154,10 @@ def _make_master(product, plan, bias, darks, camera, options):
         cards["BIASFILE"] = f"{plan.bias}.fits"
     cards |= {f"INPUT{i + 1}": file[-68:] for i, file in enumerate(plan.files)}
     number = int(master.meta["NREJECT"])
+    # In the header names are ASCII, and without their folder.
+    files = {ascii_text(Path(p).name): f for p, f in zip(plan.paths, plan.files, strict=True)}
     found = [str(master.meta[f"REJECT{i + 1}"]).split(": ", 1) for i in range(number)]
+    found = [[files.get(name, name), reason] for name, reason in found]
     for i, (file, reason) in enumerate(plan.rejected, number + 1):
         log.warning("%s rejected: %s: %s", plan.kind, file, reason)
         cards[f"REJECT{i}"] = f"{file}: {reason}"

@@ -82,7 +82,7 @@ def combine_pixels(
 
 
 @njit(cache=True, nogil=True)
-def weigh_pixels(stack, bounds, weights, variance, method, data, sigma, count):
+def weigh_pixels(stack, bounds, lowest, highest, weights, variance, method, data, sigma, count):
     """Weighted mean, and its error, of the values of ``stack`` within the bounds of each pixel.
 
     ``weights`` has one number for each frame; ``variance`` (frame, pixel or 1) is empty where the
@@ -91,22 +91,36 @@ def weigh_pixels(stack, bounds, weights, variance, method, data, sigma, count):
     n, pixels = stack.shape
     inf, times = np.float32(np.inf), float(n) if method == 2 else 1.0
     width = variance.shape[1] - 1
+    taken = np.empty(n, np.bool_)
     for j in range(pixels):
+        least, most = bounds[0, j], bounds[1, j]
+        # Of values that equal a bound some may be among the lowest or highest that are left out.
+        low, high = lowest, highest
+        for i in range(n):
+            x = stack[i, j]
+            low -= x < least and abs(x) < inf
+            high -= x > most and abs(x) < inf
         used, sum_w, mean, total = 0, 0.0, 0.0, 0.0
         for i in range(n):
             # The frame of a value is lost by sorting: it is found again by the bounds.
             x, w = stack[i, j], weights[i]
-            good = x >= bounds[0, j] and x <= bounds[1, j] and abs(x) < inf
-            used += good
-            sum_w += w if good else 0.0
-            mean += w * x if good else 0.0
+            good = x >= least and x <= most and abs(x) < inf
+            if good and x == least and low > 0:
+                low, good = low - 1, False
+            elif good and x == most and high > 0:
+                high, good = high - 1, False
+            taken[i] = good and w > 0
+            used += taken[i]
+            sum_w += w if taken[i] else 0.0
+            mean += w * x if taken[i] else 0.0
         if count[j] == 0 or sum_w == 0:  # No value, or only values of weight 0.
             data[j], sigma[j], count[j] = np.nan, np.nan, 0
             continue
+        count[j] = used
         mean /= sum_w
         for i in range(n):
-            x, w = stack[i, j], weights[i]
-            if x >= bounds[0, j] and x <= bounds[1, j] and abs(x) < inf:
+            if taken[i]:
+                x, w = stack[i, j], weights[i]
                 total += w * w * variance[i, min(j, width)] if width >= 0 else w * (x - mean) ** 2
         if method != 0:
             data[j] = times * mean

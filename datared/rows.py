@@ -182,9 +182,26 @@ class FileRows:
         self.fill(band, start, stop)
         return band
 
+    def section(self, rows, columns):
+        """Pixels of two slices, as `rows` gives them; what lies beside them is not read."""
+        raw = np.empty((rows.stop - rows.start, columns.stop - columns.start), self.dtype)
+        with self.path.open("rb", buffering=0) as own, self.lock:
+            stream = own if self.unpacked is None else self.unpacked
+            for row, values in zip(range(rows.start, rows.stop), raw, strict=True):
+                place = self.start + (row * self.shape[1] + columns.start) * self.dtype.itemsize
+                buffer = memoryview(values.view(np.uint8))
+                if _fill(stream, place, buffer) < len(buffer):
+                    raise FrameError(f"{self.name}: the file ends before its image does.")
+        out = np.empty(raw.shape, np.float32)
+        self._decode_into(raw, out, 1.0)
+        return out
+
     def fill(self, out, start, stop, factor=1.0):
         """Put the rows, times a factor, into an array."""
-        raw = self.stored_rows(start, stop)
+        self._decode_into(self.stored_rows(start, stop), out, factor)
+
+    def _decode_into(self, raw, out, factor):
+        """Put the values of stored numbers, times a factor, into an array."""
         scale, zero = self.scale * factor, self.zero * factor
         if self.dtype == ">i2":
             stored = raw.view("<u2").reshape(-1)

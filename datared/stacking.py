@@ -139,7 +139,7 @@ def _stack_files(paths, grid_path, product, name, options):
     shutil.rmtree(folder, ignore_errors=True)
     try:
         on_disk = 4 * len(paths) * shape[0] * shape[1] > IN_MEMORY
-        aligned, meta, numbers, saturated = [], [], [], np.zeros(shape, bool)
+        aligned, meta, units, numbers, saturated = [], [], [], [], np.zeros(shape, bool)
         for path in paths:
             try:
                 frame, noise = _align(path, wcs, shape)
@@ -148,6 +148,7 @@ def _stack_files(paths, grid_path, product, name, options):
                 continue
             numbers.append({"noise": noise})
             meta.append(frame.meta)
+            units.append(frame.unit)
             saturated |= (frame.flags & SATURATED) != 0
             data = frame.data
             if on_disk:
@@ -158,7 +159,9 @@ def _stack_files(paths, grid_path, product, name, options):
         if not aligned:
             raise FrameError("no frame of this filter overlaps with the reference frame")
         exptimes = np.array([float(m["EXPTIME"]) for m in meta])
-        scales, scatter = _measure_scales(aligned, meta, options["gain"])
+        # The card is there for frames in electrons, too (then it is 1).
+        gain = meta[0].get("GAIN_E") or options["gain"]
+        scales, scatter = _measure_scales(aligned, meta, gain)
         unknown = ~np.isfinite(scales)
         scales[unknown] = (exptimes[0] / exptimes)[unknown]
         used = [n for n in numbers if not n.get("reason")]
@@ -176,7 +179,7 @@ def _stack_files(paths, grid_path, product, name, options):
                 noise=noise[kept],
                 scales=scales[kept],
                 exptimes=exptimes[kept],
-                gain=options["gain"],
+                gain=gain,
             )
         for k, n_rejected in zip(kept, stack.n_rejected, strict=True):
             used[k]["n_rejected"] = n_rejected
@@ -184,13 +187,13 @@ def _stack_files(paths, grid_path, product, name, options):
         shutil.rmtree(folder, ignore_errors=True)
     weights = 1 / (scales[kept] * noise[kept]) ** 2
     cards, factor = _cards(
-        [meta[k] for k in kept], exptimes[kept], scales[kept], weights, exptimes[0], options["gain"]
+        [meta[k] for k in kept], exptimes[kept], scales[kept], weights, exptimes[0], gain
     )
     flags = np.where(stack.count == 0, OUTSIDE, 0).astype(np.uint16)
     flags[saturated] |= np.uint16(SATURATED)
     sigma = StdDevUncertainty(factor * stack.uncertainty) if options["uncertainty"] else None
     image = CCDData(
-        np.float32(factor) * stack.data, unit="adu", flags=flags, mask=flags != 0,
+        np.float32(factor) * stack.data, unit=units[0], flags=flags, mask=flags != 0,
         uncertainty=sigma, meta=meta[0], wcs=wcs,
     )  # fmt: skip
     scatter = float(np.median(background_map(stack.data, box=128).noise))
@@ -269,7 +272,8 @@ def _cards(meta, exptimes, scales, weights, unit_time, gain):
         "NCOMBINE": (len(meta), "frames combined"),
         "EXPTIME": (total, "s, total exposure time"),
         "STACKSCL": (factor, "image / weighted mean of the scaled frames"),
-        "EGAIN": (effective, "e-/ADU, effective"),
+        "EGAIN": (effective, "e- per count, effective"),
+        "GAIN_E": (effective, "e- per count of this image"),
         "JD_UTC_M": (float(np.sum(share * days)), "weighted mean of the mid-exposures"),
         "SKYSUB": (True, "sky subtracted"),
     }

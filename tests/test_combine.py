@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
+from datared import rows
 from datared.combine import combine
 from datared.errors import DataredWarning, FrameError
 from datared.rows import FileRows, sample_bands
@@ -453,3 +454,50 @@ def test_blank_pixels_of_files_are_left_out(tmp_path):
     result = combine(sorted(tmp_path.glob("*.fits")))
     assert result.count[4, :3].tolist() == [2, 2, 2] and result.count.min() == 2
     assert result.data[4, 0] == stack[1:, 4, 0].mean()
+
+
+def test_extrema_of_whole_numbers_with_errors_or_weights():
+    """Values that equal a bound do not come back where the frame of a value matters."""
+    stack = np.rint(noise(8, (40, 40), sigma=2, level=500)).astype(np.float32)
+    plain = combine(stack, method="mean", extrema=(1, 1))
+    for options in ({"errors": np.ones(8)}, {"weights": np.ones(8)}):
+        other = combine(stack, method="mean", extrema=(1, 1), **options)
+        np.testing.assert_allclose(other.data, plain.data, rtol=1e-6)
+        np.testing.assert_array_equal(other.count, plain.count)
+
+
+def test_a_weight_of_zero_is_no_value():
+    """Frames of weight 0 neither count nor make the error smaller."""
+    stack = noise(6, (200, 200), sigma=1)
+    result = combine(stack, method="mean", weights=[1, 1, 1, 0, 0, 0])
+    assert set(result.count.ravel()) == {3}
+    # The scatter of three values, on average: 3^-1/2 within 10 % (its bias is that of six).
+    assert 0.9 < result.uncertainty.mean() / result.data.std() < 1.1
+
+
+@pytest.mark.parametrize("extrema", [(10, 10), (25, 25)])
+def test_uncertainty_of_many_frames_without_their_extrema(extrema):
+    """PR-13: also where more values are left out than an experiment of 48 has."""
+    stack = noise(100, (100, 100), sigma=5, seed=3)
+    result = combine(stack, method="mean", extrema=extrema)
+    # 10000 pixels tell the ratio to 0.7 %.
+    assert 0.97 < result.uncertainty.mean(dtype=float) / result.data.std(dtype=float) < 1.03
+
+
+def test_rounding_of_a_sum_is_that_of_all_its_frames():
+    """Four equal whole numbers: each is wrong by 12^-1/2, their sum by twice that."""
+    sigma = combine(np.full((4, 5, 5), 700, np.uint16), method="sum").uncertainty
+    np.testing.assert_allclose(sigma, 2 / np.sqrt(12), rtol=1e-5)
+
+
+def test_scale_by_median_reads_once(tmp_path, monkeypatch):
+    """Also the sample that gives the median is not read again."""
+    stack = noise(3, (1600, 1500), sigma=5, level=300).astype(np.uint16)
+    paths = [tmp_path / f"{i}.fits" for i in range(3)]
+    for path, frame in zip(paths, stack, strict=True):
+        fits.writeto(path, frame)
+    read = []
+    original = rows._fill
+    monkeypatch.setattr(rows, "_fill", lambda s, o, b: (read.append(len(b)), original(s, o, b))[1])
+    combine(paths, scale="median")
+    assert sum(read) == stack.nbytes

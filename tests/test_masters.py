@@ -550,3 +550,103 @@ def test_illumination_that_cannot_be_had_is_a_remark(tmp_path, caplog):
     assert set(reduced["flat"]) == {"flat_r"} and set(reduced["status"]) == {"made"}
     assert all("flat not corrected by the sky" in why for why in reduced["why"])
     assert table["status"][table["file"] == "masters/flat_r_illum.fits"][0] == "failed"
+
+
+def test_rejected_frame_with_any_name(tmp_path):
+    """E42: a saturated flat with letters outside ASCII, in a sub-folder, is named as it is."""
+    raw = tmp_path / "raw"
+    series(raw, "FLAT", 4, 2.0, light=20_000.0, filter="r")
+    full = np.full(SHAPE, 65535, np.uint16)
+    write(raw / "sub", "flät", full, "FLAT", 2.0, filter="r")
+    write(raw, "light", expose(100, 10, np.random.default_rng(1)), "LIGHT", 10.0, filter="r")
+    table = masters.masters_night(make_night(tmp_path))
+    assert table["status"][table["file"] == "masters/flat_r.fits"][0] == "made"
+    assert list(table["file"][table["status"] == "left out"]) == ["sub/flät.fits"]
+
+
+@pytest.mark.parametrize("card", ["ITIME", None])
+def test_flats_with_an_unusual_or_no_exposure_card(tmp_path, card):
+    """HD-03: a flat needs no exposure time to be combined, and the card may have another name."""
+    paths = series(tmp_path, "FLAT", 3, 2.0, light=20_000.0, filter="r")
+    for path in paths:
+        with fits.open(path, mode="update") as hdus:
+            del hdus[0].header["EXPTIME"]
+            if card:
+                hdus[0].header[card] = 2.0
+    assert abs(np.median(master_flat(paths).data) - 1) < 1e-6
+
+
+def test_error_of_a_single_dark(tmp_path):
+    """E15, PR-13: one dark has no scatter, but the bias frames know the read noise."""
+    bias = master_bias(series(tmp_path / "b", "BIAS", 9, 0.0))
+    dark = master_dark(series(tmp_path / "d", "DARK", 1, 30.0), bias=bias)
+    expected = np.hypot(READ_NOISE / GAIN, np.median(bias.uncertainty.array))
+    assert np.median(dark.uncertainty.array) == pytest.approx(expected, rel=0.03)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "good", "full"),
+    [("u1", 119, 255), ("i2", 15_000, 32_767), ("u2", 30_000, 65_535), ("i4", 100_000, None)],
+)
+def test_saturation_of_any_type(tmp_path, dtype, good, full):
+    """E17, HD-06: what is saturated follows from the numbers that a file can hold."""
+    rng = np.random.default_rng(6)
+
+    def flats(level):
+        data = np.clip(rng.normal(level, 2, (3, *SHAPE)), 0, level + 20).astype(dtype)
+        folder = tmp_path / str(level)
+        return [write(folder, f"{i}", x, "FLAT", 1.0, filter="r") for i, x in enumerate(data)]
+
+    assert master_flat(flats(good)).meta["NCOMBINE"] == 3
+    if full is not None:
+        paths = [
+            write(tmp_path / "full", f"{i}", np.full(SHAPE, full, dtype), "FLAT", 1.0, filter="r")
+            for i in range(3)
+        ]
+        with pytest.raises(FrameError, match="saturated"):
+            master_flat(paths)
+
+
+@pytest.mark.parametrize("sigma", [0.8, 1.4, 1.7, 5.7])
+def test_read_noise_card_is_finer_than_a_count(tmp_path, sigma):
+    """PR-16: READNOIS of whole numbers is not one of a few values."""
+    rng = np.random.default_rng(11)
+    data = np.rint(rng.normal(500, sigma, (2, *SHAPE))).astype(np.uint16)
+    paths = [write(tmp_path, f"{i}", x, "BIAS", 0.0) for i, x in enumerate(data)]
+    # 5120 pixels tell it to 1 %.
+    assert master_bias(paths).meta["READNOIS"] == pytest.approx(sigma, rel=0.04)
+
+
+def test_bias_is_not_subtracted_twice_from_flats(tmp_path, bias):
+    """000-12: a dark that contains the bias is refused beside a master bias."""
+    dark = master_dark(series(tmp_path / "d", "DARK", 3, 2.0))
+    flats = series(tmp_path / "f", "FLAT", 3, 2.0, light=3000.0, filter="r")
+    with pytest.raises(FrameError, match="twice"):
+        master_flat(flats, bias=bias, dark=dark)
+
+
+def test_e20_hot_map_of_an_earlier_run_is_not_used(tmp_path):
+    """E20: when too few lights are left for a map of hot pixels, the old one is gone."""
+    raw = tmp_path / "raw"
+    paths = series(raw, "LIGHT", 6, 60.0, light=200.0, filter="r")
+    night = make_night(tmp_path)
+    masters.masters_night(night)
+    assert list((night.work / "masters").glob("hot_*.fits"))
+    for path in paths[:3]:
+        path.unlink()
+    masters.masters_night(night)
+    assert not list((night.work / "masters").glob("hot_*.fits"))
+    product = reduce_night(night)["product"][0]
+    assert "HOTFILE" not in read_product(night.work / product).meta
+
+
+def test_changed_memory_limit_makes_masters_again(tmp_path):
+    """HD-07: what decides the sample of a large frame decides whether a master is current."""
+    series(tmp_path / "raw", "BIAS", 3, 0.0)
+    status = [
+        masters.masters_night(make_night(tmp_path, f"[reduction]\nmemory_limit = {limit}\n"))[
+            "status"
+        ][0]
+        for limit in (512.0, 512.0, 64.0)
+    ]
+    assert status == ["made", "current", "made"]

@@ -509,3 +509,17 @@ def test_products_are_counts_not_rates(tmp_path):
     assert dict(zip(table["exptime"], table["dark_scale"], strict=True)) == {60.0: 1.0, 120.0: 2.0}
     levels = [np.median(read_product(night.work / p).data) for p in table["product"]]
     assert levels == pytest.approx([200, 400], abs=1.5)
+
+
+def test_uncertainty_without_bias_frames():
+    """PR-13, E11: the bias that goes with the dark has no photons."""
+    rng = np.random.default_rng(21)
+    camera = SimpleNamespace(gain=1.0, read_noise=5.0, trim=None, overscan=None)
+    dark = master(np.full(SHAPE, 1020.0), "dark", sigma=0.0, BIASCOR=False)
+    pulls = []
+    for _ in range(5):
+        light = 1000 + rng.poisson(220, SHAPE) + rng.normal(0, 5, SHAPE)
+        result = reduce_frame(frame(light), dark=dark, camera=camera, uncertainty=True)
+        pulls.append((result.data - 200) / result.uncertainty.array)
+    # The 20 electrons of dark current went with the bias: 245 instead of 225 in the variance.
+    assert np.std(pulls) == pytest.approx((245 / 225) ** 0.5, abs=0.03)
