@@ -765,7 +765,11 @@ def main():
     parser.add_argument("--readme", action="store_true", help="put the table into README.md")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    options.words = sys.argv[1:]
+    # Where the files are does not matter, and is nobody's business.
+    places = {str(options.folder), str(options.json)}
+    options.words = [
+        word for word in sys.argv[1:] if word not in places and word not in ("--folder", "--json")
+    ]
     parts = set(options.only.split(","))
     if not parts <= set(CASES):
         parser.error(f"--only {options.only}: the parts are {', '.join(CASES)}")

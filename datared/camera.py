@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from astropy.table import Table
 
+from .correction import camera_noise
 from .errors import FrameError
 from .listing import first_image, inventory, open_quietly
 from .pairs import count_step, pair_variance, read_noise, sample_frame, saturation_level
@@ -119,6 +120,11 @@ def photon_transfer(levels, variances, *, errors=None, read_noise=None):
         )
     noise, noise_err = (read_noise, 0.0) if np.ndim(read_noise) == 0 else read_noise
     used, note = _unsaturated(levels, variances, errors, noise)
+    if noise is None and used.sum() == 1 < used.size:
+        text = "one level is left: give read_noise from two bias frames, or flats of a second level"
+        return CameraNoise(
+            levels=levels, variances=variances, errors=errors, note=_join(note, text)
+        )
     points = {"levels": levels, "variances": variances, "errors": errors, "used": used}
     x, y, sigma = levels[used], variances[used], errors[used]
     if noise is None and x.size == 1:
@@ -227,7 +233,8 @@ def camera_night(night):
         own = table[table["setup"] == setup]
         flats, path = own[own["kind"] == "flat"], own["path"][0]
         known = (_configured_gain(path, night.camera), night.camera.read_noise)
-        limits = {"saturation": saturation_level(path, camera=night.camera)}
+        level = saturation_level(path, camera=night.camera) - _overscan_level(path, night.camera)
+        limits = {"saturation": level}
         limits["step"] = count_step(open_rows(path).rows(0, min(8, int(own["ny"][0]))))
         biases = _samples(own[own["kind"] == "bias"], night.camera)
         n_bias = int(np.sum(own["kind"] == "bias"))
@@ -259,13 +266,16 @@ def _samples(rows, camera):
     return samples
 
 
+def _overscan_level(path, camera):
+    """Give what the overscan takes off a frame (ADU); the saturation of samples is lower by it."""
+    raw, sample = (sample_frame(path, camera=camera, raw=one) for one in (True, False))
+    return float(np.nanmedian(raw - sample))
+
+
 def _configured_gain(path, camera):
-    """Gain of the night file, or of the header card that it names."""
-    if camera.gain is None and camera.gain_keyword:
-        with open_quietly(path) as hdus:
-            value = first_image(hdus).header.get(camera.gain_keyword)
-        return float(value) if isinstance(value, int | float) else None
-    return camera.gain
+    """Gain that the reduction would use for a frame."""
+    with open_quietly(path) as hdus:
+        return camera_noise(camera, first_image(hdus).header)[0]
 
 
 def _numbers(result, configured):

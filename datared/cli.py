@@ -133,7 +133,7 @@ def inspect(
         from .outlook import outlook
 
         settings = {"calibration": _absolute(calibration), "date": date}
-        if night.is_dir():
+        if night.is_dir() and not (night / "night.toml").is_file():
             # A listing writes nothing, so the work folder is never made.
             work = night.resolve().with_name(night.resolve().name + "-work")
             opened = make_night(night, work=work, settings=settings)

@@ -313,7 +313,7 @@ def _noise_unit(sigma, count, valid, options, floor, step):
     for _ in range(8):
         if unit == 0:
             return 0.0
-        unit = observed / _experiment(n, options, *_in_units(floor, step, unit), False)[1]
+        unit = observed / max(_experiment(n, options, *_in_units(floor, step, unit), False)[1], 0.1)
     return unit
 
 
@@ -352,5 +352,8 @@ def _experiment(n, options, floor, step, known_errors):
     _combine_band(stack, np.empty(0), variance, *options, np.float32(floor), results)
     if np.isnan(sigma).all():  # One value is left, which does not tell its error.
         return 1.0, 1.0
-    factor = float(np.nanstd(data, dtype=float) / np.nanmean(sigma, dtype=float))
+    stated = float(np.nanmean(sigma, dtype=float))
+    if stated == 0:  # All values are equal, their noise is far below the step.
+        return 1.0, 1.0
+    factor = float(np.nanstd(data, dtype=float)) / stated
     return factor, _median_scatter(sigma, count)

@@ -14,11 +14,16 @@ from . import cosmics, pixels
 from .calibrated import open_master
 from .calibration import LOW_FLAT_LIMIT
 from .errors import DataredWarning, FrameError
+from .sources import detect, field_fwhm
 
 __all__ = ["camera_noise", "check_dark", "clean", "correct", "to_electrons"]
 
 #: Scaling a dark that contains the bias is reported above this many ADU left over.
 BIAS_RESIDUE = 0.5
+#: Fewer stars than these do not tell how wide stars are.
+LEAST_STARS = 10
+#: Pixels along each side of the middle of a frame, where stars are looked for.
+MIDDLE = 1000
 #: Most bytes of a band of one image: some of them fit into the processor's own memory.
 _BAND = 400_000
 
@@ -225,7 +230,8 @@ def clean(ccd, *, gain, read_noise, cosmic_rays="", repair="mask", name="frame")
     if repair not in ("mask", "gaussian"):
         raise ValueError(f"repair {repair!r} is not one of mask, gaussian.")
     if cosmic_rays:
-        ccd = cosmics.flag_cosmics(ccd, gain=gain, read_noise=read_noise, method=cosmic_rays)
+        options = {"gain": gain, "read_noise": read_noise, "method": cosmic_rays}
+        ccd = cosmics.flag_cosmics(ccd, **options, fwhm=_star_width(ccd))
     if repair == "gaussian":
         ccd.data, ccd.flags = pixels.repair_gaussian(ccd.data, ccd.flags)
         ccd.mask = ccd.flags != 0
@@ -268,6 +274,20 @@ def to_electrons(ccd, *, gain, name="frame"):
     if sigma is not None:
         ccd.uncertainty = StdDevUncertainty(factor * sigma.array, copy=False)
     ccd.meta["GAINCOR"] = True
+
+
+def _star_width(ccd):
+    """FWHM (px) of the stars in the middle of a frame, None where there are too few.
+
+    Sharp stars look like tracks; how sharp they are the frame itself tells.
+    """
+    part = tuple(
+        slice(max(0, (size - MIDDLE) // 2), max(0, (size - MIDDLE) // 2) + MIDDLE)
+        for size in ccd.shape
+    )
+    stars = detect(np.ascontiguousarray(ccd.data[part]), mask=np.ascontiguousarray(ccd.mask[part]))
+    width = field_fwhm(stars) if len(stars) >= LEAST_STARS else 0.0
+    return width if width > 0 else None
 
 
 def _correct_band(data, flags, sigma, rows, masters, scale, gain, read_noise):

@@ -226,7 +226,18 @@ def _card_value(value):
 
 
 def ascii_text(text):
-    """Text with a question mark for every letter that FITS does not know."""
+    """Text with a question mark for every letter that FITS does not know.
+
+    Parameters
+    ----------
+    text : object
+        Any text.
+
+    Returns
+    -------
+    str
+        Printable ASCII.
+    """
     text = str(text).encode("ascii", "replace").decode("ascii")
     return re.sub(r"[^\x20-\x7e]", " ", text)
 

@@ -13,6 +13,9 @@ from .vocabulary import SYNONYMS, VOCABULARY, clean_filter, flat_kind, normalise
 
 __all__ = ["normalise_kind", "read_header"]
 
+#: Names of an empty place of a filter wheel.
+_OPEN = re.compile(r"clear|open|empty|none|air|free|dia|c|0", re.I)
+
 
 def read_header(header, *, path="", synonyms=None):
     """Read one frame's header into the vocabulary of the package.
@@ -224,6 +227,8 @@ def _filter(cards, warnings):
     """Filter name; FILTER wins over a different name in another card, with a warning."""
     names = {key: clean_filter(cards.value(key)) for key in cards.keys("filter")}
     key = next((key for key, name in names.items() if name), None)
+    if key == "FILTER1" and names["FILTER2"] and _OPEN.fullmatch(names[key]):
+        key = "FILTER2"  # Two wheels: the first one is open.
     if key is None:
         return ""
     for other in ("INSFILTE", "FILTNAM", "FILTERID"):

@@ -150,7 +150,7 @@ def evening_date(jd_utc, *, longitude=math.nan):
     >>> evening_date(2461086.9, longitude=-155.5)  # late evening of the 14th in Hawaii
     '2026-02-14'
     """
-    day = jd_utc + (longitude / 360.0 if math.isfinite(longitude) else 0.0)
+    day = jd_utc + (math.remainder(longitude, 360.0) / 360.0 if math.isfinite(longitude) else 0.0)
     if not 1721426 < day < 5373484:  # Years 1 to 9999; False also for NaN.
         return ""
     # A Julian day begins at noon; 1721426 is that of the first of January of the year 1.
@@ -275,8 +275,19 @@ def _apply_rules(row, rules):
             if value is not None:  # What the rule supplies is no longer missing.
                 parts = row["problem"].split("; ")
                 row["problem"] = "; ".join(p for p in parts if not _is_about(p, word))
+        if rule.kind is not None:
+            _check_exposure(row)
         if rule.exclude is not None:
             row["problem"] = f"excluded by the night file: {rule.exclude}"
+
+
+def _check_exposure(row):
+    """Lights and darks need an exposure time, whatever kind the header said; others do not."""
+    needed = row["kind"] in ("light", "dark", "darkflat") and row["exptime"] != row["exptime"]
+    parts = [p for p in row["problem"].split("; ") if p and not _is_about(p, "exposure time")]
+    if needed:
+        parts.append("no exposure time in the header: give exptime in [[frames]]")
+    row["problem"] = "; ".join(parts)
 
 
 def _is_about(problem, word):

@@ -7,6 +7,7 @@ corner is no fault.
 import itertools
 
 import numpy as np
+from scipy import ndimage
 
 __all__ = ["bad_columns", "dead_map", "hot_map", "hot_map_from_lights", "local_level"]
 
@@ -220,9 +221,11 @@ def bad_columns(image, *, nsigma=8.0, least=0.0, segment=128, window=15):
         quarter = (stop - start) // 4
         column = np.sort(image[start:stop], axis=0)[quarter : stop - start - quarter].mean(axis=0)
         excess = np.abs(column - _beside(column, window))
-        noise = 1.4826 * np.median(excess)
+        # On a steep glow a column differs from its neighbours, and so do all of those around it.
+        around = ndimage.median_filter(excess, 2 * window + 1, mode="mirror")
+        noise = 1.4826 * np.maximum(np.median(excess), around)
         floor = _noise_floor(image[start:stop]) / (stop - start) ** 0.5
-        mask[start:stop] = excess > max(nsigma * max(noise, floor), least)
+        mask[start:stop] = excess > np.maximum(nsigma * np.maximum(noise, floor), least)
     return mask
 
 
@@ -346,7 +349,10 @@ def _filled(image):
 
 
 def _noise_floor(image):
-    """Least believable noise: half a step of whole numbers, nothing for others."""
-    sample = image[image.shape[0] // 2]
-    sample = sample[np.isfinite(sample)]
-    return 0.7413 if sample.size and np.array_equal(sample, np.rint(sample)) else 0.0
+    """Least believable noise: half a step of the values, nothing where they have no steps."""
+    values = np.unique(image[:: max(1, image.shape[0] // 16)])
+    values = values[np.isfinite(values)]
+    if values.size < 2:
+        return 0.7413 if values.size and np.array_equal(values, np.rint(values)) else 0.0
+    steps = np.diff(values) / np.diff(values).min()
+    return 0.7413 * float(np.diff(values).min()) if np.array_equal(steps, np.rint(steps)) else 0.0

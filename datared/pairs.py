@@ -20,6 +20,8 @@ __all__ = [
 
 #: Side of the boxes (px) within which the ratio of two flats is taken as constant.
 BOX = 32
+#: Bands of rows that are read of any frame, so that its middle is among them.
+LEAST_BANDS = 5
 #: Values further than this many deviations from the median are left out, and the part of its
 #: variance that a normal distribution keeps then.
 CLIP = 4.0
@@ -184,7 +186,7 @@ def sample_frame(frame, *, camera=None, raw=False, pixels=1_000_000):
     ny, nx = source.shape
     bands = [(0, ny)]
     if ny * nx > pixels and ny >= BOX:
-        number = max(1, min(pixels // (BOX * nx), ny // BOX))
+        number = max(min(LEAST_BANDS, ny // BOX), min(pixels // (BOX * nx), ny // BOX))
         bands = [(y, y + BOX) for y in np.linspace(0, ny - BOX, number).astype(int).tolist()]
     if raw:
         raw_rows, shape = source.source.rows, source.source.shape

@@ -130,7 +130,7 @@ def transfer_curve(levels, variances, *, errors=None, used=None, fit=None, label
     used = np.ones(levels.shape, bool) if used is None else np.asarray(used, bool)
     ax = new_axes(ax)
     colours = [c for name, c in COLOURS.items() if name not in ("red", "black")]
-    count = len([line for line in ax.lines if line.get_marker() not in ("None", "x")])
+    count = len([line for line in ax.lines if line.get_marker() in "osD^v"])
     colour, marker = colours[count % len(colours)], "osD^v"[count % 5]
     bars = None if errors is None else np.asarray(errors, float)[used]
     ax.errorbar(

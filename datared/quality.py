@@ -77,7 +77,11 @@ def calibration_quality(night, *, camera=None):
             except FrameError as error:
                 faults.append((rows[path], str(error)))
         if own and plan.kind == "bias":
-            biases[plan.setup] = np.mean([one["pixels"] for one in own], axis=0)
+            looks = [_statistics(one, one["pixels"], "bias") for one in own]
+            reasons = screen_frames(looks).reasons
+            good = [one["pixels"] for one, why in zip(own, reasons, strict=True) if not why]
+            if good:
+                biases[plan.setup] = np.mean(good, axis=0)
         if own:
             known = camera[(camera["setup"] == plan.setup) & (camera["filter"] == "all")]
             lines += _group(plan, own, biases.get(plan.setup), known, night.reduction.method)

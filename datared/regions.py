@@ -16,6 +16,9 @@ __all__ = ["Piece", "Regions", "find_regions", "parse_section"]
 
 _SECTION = re.compile(r"\[\s*(\d+)\s*:\s*(\d+)\s*,\s*(\d+)\s*:\s*(\d+)\s*\]")
 
+#: What some cameras write where there is no such region.
+_NO_SECTION = re.compile(r"\[?\s*0\s*:\s*0\s*,\s*0\s*:\s*0\s*\]?|unknown|none|n/?a", re.I)
+
 
 @dataclass(frozen=True)
 class Piece:
@@ -190,6 +193,8 @@ def _region(camera, key, header, card, shape):
     """Slices of a region from the camera, or else from the header; None where there is none."""
     own = getattr(camera, key, None)
     text = own or str(header.get(card, "")).strip()
+    if not own and _NO_SECTION.fullmatch(text):
+        return None
     return parse_section(text, shape, name=f"camera.{key}" if own else card) if text else None
 
 

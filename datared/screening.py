@@ -24,6 +24,8 @@ LEAST_FRAMES = 3
 #: A flat is an outlier if its normalised map differs by more than this from that of its siblings,
 #: rms, without the boxes that differ most: a bright star may fill one. Twilight has 1 to 2 %.
 FLAT_RMS, FLAT_DROPPED = 0.05, 0.02
+#: Boxes with less than this part of the median light tell nothing about it.
+SHADE = 0.1
 #: A bias or dark is an outlier if its level differs from its siblings' by more than this many times
 #: the noise of a pixel, or its pattern by more than the second number of times it, rms: less does
 #: no harm to a median. And if its noise is larger or smaller by more than the last factor. Noise
@@ -259,7 +261,8 @@ def _compare_flats(frames):
     reasons = []
     for frame, own in zip(frames, maps, strict=True):
         with np.errstate(divide="ignore", invalid="ignore"):
-            difference = np.sort(np.abs(own / typical - 1)[np.isfinite(own / typical)])
+            ratio = np.where(typical > SHADE, own / typical, np.nan)
+            difference = np.sort(np.abs(ratio - 1)[np.isfinite(ratio)])
         kept = difference[: difference.size - math.ceil(FLAT_DROPPED * difference.size)]
         rms = math.sqrt(np.mean(kept**2)) if kept.size else 0.0
         limit = max(FLAT_RMS, ERRORS * frame.error / frame.level)

@@ -311,14 +311,16 @@ def write_night(folder, frames, *, text="", **cards):
 
 
 def test_gain_of_a_named_card_is_compared(tmp_path, sensor):
-    """PR-12: a header card counts as e-/ADU only where the night file names it."""
+    """PR-12: EGAIN counts as e-/ADU, any other card only where the night file names it."""
     small = Sensor(5, shape=(96, 96))
     frames = [("BIAS", "", small.frame()), ("BIAS", "", small.frame())]
     frames += [("FLAT", "V", small.frame(2e4)) for _ in range(2)]
-    night = write_night(tmp_path / "a", frames, GAIN=30, EGAIN=0.376)
+    night = write_night(tmp_path / "a", frames, GAIN=30)
     assert np.isnan(camera.camera_night(night)["gain_configured"]).all()
-    night = write_night(tmp_path / "b", frames, text='gain_keyword = "EGAIN"', GAIN=30, EGAIN=0.376)
+    night = write_night(tmp_path / "b", frames, GAIN=30, EGAIN=0.376)
     assert camera.camera_night(night)["gain_configured"][0] == 0.376
+    night = write_night(tmp_path / "c", frames, text='gain_keyword = "EPERADU"', EPERADU=0.4)
+    assert camera.camera_night(night)["gain_configured"][0] == 0.4
 
 
 def test_gain_of_setups_apart(tmp_path):

@@ -51,6 +51,7 @@ FULL = {
         "repair": "gaussian",
         "electrons": True,
         "memory_limit": 256,
+        "illumination": True,
     },
     "astrometry": {"search_radius": 45, "sip_order": 3},
     "photometry": {"radii": [3, 5.5], "radius_unit": "px", "annulus": [8, 12]},
@@ -104,6 +105,7 @@ def test_config_roundtrip(folder):
         repair="gaussian",
         electrons=True,
         memory_limit=256.0,
+        illumination=True,
     )
     assert night.headers == {"filter": ("MYFILT",), "exptime": ("MYEXP",)}
     assert night.rules == (

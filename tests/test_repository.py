@@ -24,7 +24,7 @@ PACKAGE = ROOT / "datared"
 # the list (a part of a room kept in a file of its own) belongs to whichever rooms import it.
 ROOMS = """
 errors headers night pixels products frames times isochrones transit render simulate samples combine
-cosmics reduction camera quality background sources catalogs astrometry photometry magnitudes
+background sources cosmics reduction camera quality catalogs astrometry photometry magnitudes
 lightcurve stacking plots panels
 checks summary pipeline cli
 """.split()
