@@ -50,6 +50,14 @@ class MasterRows:
         if not self.name and not isinstance(master, CCDData):
             self.name = Path(master).name
 
+    def load(self, *, errors=True):
+        """Read the whole master into memory, its errors only if they are wanted; returns itself."""
+        whole = (0, self.shape[0])
+        values, flags = self.rows(*whole), self.flag_rows(*whole)
+        self.planes = [values, self.error_rows(*whole) if errors else None, flags]
+        self.bands.clear()
+        return self
+
     def rows(self, start, stop):
         """Values of rows ``start`` to ``stop``, float32; not to be changed."""
         return self._band(0, start, stop)
@@ -270,7 +278,10 @@ def _plane(path, name):
 
 def _bits(source, start, stop):
     """Give the flags as they are: whole numbers of 16 bits, stored with an offset."""
-    return (source.stored_rows(start, stop).astype(np.int32) + int(source.zero)).astype(np.uint16)
+    stored = source.stored_rows(start, stop)
+    if source.dtype == ">i2" and source.zero == 32768:
+        return stored.byteswap().view("<u2") ^ np.uint16(0x8000)
+    return (stored.astype(np.int64) + int(source.zero)).astype(np.uint16)
 
 
 def _flags(master):

@@ -19,7 +19,14 @@ from .pairs import read_noise
 from .rows import sample_bands
 from .screening import frame_statistics, screen_frames
 
-__all__ = ["master_bias", "master_dark", "master_flat", "robust_level", "robust_noise"]
+__all__ = [
+    "master_bias",
+    "master_dark",
+    "master_flat",
+    "robust_level",
+    "robust_noise",
+    "robust_statistics",
+]
 
 log = logging.getLogger("datared.calibration")
 
@@ -320,9 +327,42 @@ def _pair_noise(sources, scale):
 
 
 def robust_level(image, *, mask=None):
-    """Level of an image: the mean of the pixels within 3 robust deviations of the median.
+    """Level of an image; the first of `robust_statistics`.
 
-    Finer than a median, which of whole numbers is itself a whole number.
+    Parameters
+    ----------
+    image, mask : array_like
+        As in `robust_statistics`.
+
+    Returns
+    -------
+    float
+        In the unit of the pixels; NaN where there is none.
+    """
+    return robust_statistics(image, mask=mask)[0]
+
+
+def robust_noise(image, *, mask=None):
+    """Robust standard deviation of all pixels; the second of `robust_statistics`.
+
+    Parameters
+    ----------
+    image, mask : array_like
+        As in `robust_statistics`.
+
+    Returns
+    -------
+    float
+        In the unit of the pixels; NaN where there is none.
+    """
+    return robust_statistics(image, mask=mask)[1]
+
+
+def robust_statistics(image, *, mask=None):
+    """Level and noise of an image, without its stars and bad pixels.
+
+    The noise is 1.4826 times the median absolute deviation, the level the mean of the pixels within
+    3 times that of the median: finer than the median, which of whole numbers is a whole number.
 
     Parameters
     ----------
@@ -334,30 +374,9 @@ def robust_level(image, *, mask=None):
 
     Returns
     -------
-    float
+    level, noise : float
         In the unit of the pixels; NaN where there is none.
     """
-    return _statistics(image, mask)[0]
-
-
-def robust_noise(image, *, mask=None):
-    """Robust standard deviation of all pixels, 1.4826 times the median absolute deviation.
-
-    Parameters
-    ----------
-    image, mask : array_like
-        As in `robust_level`.
-
-    Returns
-    -------
-    float
-        In the unit of the pixels; NaN where there is none.
-    """
-    return _statistics(image, mask)[1]
-
-
-def _statistics(image, mask):
-    """Robust level and noise of the finite pixels of a sample of an image."""
     image = np.asarray(image)
     bands = sample_bands(image.shape) if image.ndim == 2 else [(0, len(image))]
     values = np.concatenate([image[start:stop] for start, stop in bands])

@@ -216,6 +216,7 @@ def bad_columns(image, *, nsigma=8.0, least=0.0, segment=128, window=15):
     mask = np.zeros(image.shape, bool)
     ny = image.shape[0]
     edges = np.linspace(0, ny, max(1, round(ny / segment)) + 1).astype(int)
+    step_noise = _noise_floor(image)
     for start, stop in itertools.pairwise(edges):
         # The mean of the middle half: robust as a median, and finer than the step of counts.
         quarter = (stop - start) // 4
@@ -224,7 +225,7 @@ def bad_columns(image, *, nsigma=8.0, least=0.0, segment=128, window=15):
         # On a steep glow a column differs from its neighbours, and so do all of those around it.
         around = ndimage.median_filter(excess, 2 * window + 1, mode="mirror")
         noise = 1.4826 * np.maximum(np.median(excess), around)
-        floor = _noise_floor(image[start:stop]) / (stop - start) ** 0.5
+        floor = step_noise / (stop - start) ** 0.5
         mask[start:stop] = excess > np.maximum(nsigma * np.maximum(noise, floor), least)
     return mask
 

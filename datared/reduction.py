@@ -1,5 +1,6 @@
 """Calibrate light frames: overscan, bias, dark and flat, with flags and, if asked for, errors."""
 
+import functools
 import logging
 import math
 import warnings
@@ -12,7 +13,7 @@ from astropy.time import Time
 
 from . import pixels
 from .calibrated import MasterRows, open_master
-from .calibration import master_bias, master_dark, master_flat, robust_level, robust_noise
+from .calibration import master_bias, master_dark, master_flat, robust_statistics
 from .correction import camera_noise, check_dark, clean, correct, to_electrons
 from .errors import ConfigError, DataredWarning, FrameError
 from .frames import (
@@ -307,25 +308,39 @@ def _reduce(product, row, masters, camera, options):
     raw = read_frame(row["path"], camera=camera)
     ccd = _reduced(
         raw,
-        **{kind: used.get(kind) for kind in ("bias", "dark", "flat")},
+        **{kind: _loaded(used.get(kind), options) for kind in ("bias", "dark", "flat")},
         camera=camera,
         bad_pixels=None if hot is None else read_product(hot).flags,
         name=row["file"],
         in_place=True,
         **options,
     )
-    bias = used.get("bias")
-    gain, read_noise = camera_noise(camera, raw.meta, bias=bias and MasterRows(bias))
+    bias = _loaded(used.get("bias"), options)
+    gain, read_noise = camera_noise(camera, raw.meta, bias=bias)
     cards = _cards(row, raw.meta, camera, 1.0 if ccd.meta.get("GAINCOR") else gain, read_noise)
     for kind, path in masters.items():
         cards[{"hot": "HOTFILE"}.get(kind, f"{kind.upper()}FILE")] = path.name
     write_product(ccd, product, header_cards=cards)
+    level, noise = robust_statistics(ccd.data, mask=ccd.mask)
     return {
-        "level": robust_level(ccd.data, mask=ccd.mask),
-        "noise": robust_noise(ccd.data, mask=ccd.mask),
+        "level": level,
+        "noise": noise,
         "n_saturated": int(np.count_nonzero(ccd.flags & pixels.SATURATED)),
         "n_flagged": int(np.count_nonzero(ccd.flags)),
     }
+
+
+def _loaded(path, options):
+    """Master of a file in memory; the three that were used last are kept for the next light."""
+    if path is None:
+        return None
+    return _load(path, path.stat().st_mtime_ns, options["uncertainty"])
+
+
+@functools.lru_cache(maxsize=3)
+def _load(path, _changed, errors):
+    """Read a master; a file that changed is read again."""
+    return MasterRows(path).load(errors=errors)
 
 
 def _cards(row, header, camera, gain, read_noise):
