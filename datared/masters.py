@@ -10,10 +10,11 @@ from astropy.table import Table, vstack
 
 from . import pixels
 from .calibrated import CalibratedRows, MasterRows
-from .calibration import master_bias, master_dark, master_flat, robust_level, robust_noise
+from .calibration import master_bias, master_dark, master_flat
 from .combine import combine
 from .frames import ascii_text, inventory, read_product, select_lights, write_product
 from .illumination import make_illumination
+from .levels import robust_level, robust_noise
 from .matching import match_frames, plan_masters, safe_name
 from .products import Manifest, Task, atomic_path, run_tasks
 

@@ -5,9 +5,9 @@ import math
 import numpy as np
 from astropy.table import Table
 
-from .calibration import robust_level
 from .camera import camera_night
 from .errors import FrameError
+from .levels import robust_level
 from .listing import inventory
 from .matching import plan_masters
 from .noiselaw import HALVES, MasterNoise, frame_noise, master_noise, noise_factor

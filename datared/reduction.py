@@ -13,7 +13,7 @@ from astropy.time import Time
 
 from . import pixels
 from .calibrated import MasterRows, open_master
-from .calibration import master_bias, master_dark, master_flat, robust_statistics
+from .calibration import master_bias, master_dark, master_flat
 from .correction import camera_noise, check_dark, clean, correct, to_electrons
 from .errors import ConfigError, DataredWarning, FrameError
 from .frames import (
@@ -24,6 +24,7 @@ from .frames import (
     select_lights,
     write_product,
 )
+from .levels import robust_statistics
 from .masters import hot_name
 from .matching import choose_dark
 from .overscan import Regions, find_regions, trim_frame
