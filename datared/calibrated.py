@@ -54,6 +54,7 @@ class MasterRows:
         """Read the whole master into memory, its errors only if they are wanted; returns itself."""
         whole = (0, self.shape[0])
         values, flags = self.rows(*whole), self.flag_rows(*whole)
+        flags = None if flags is None or not flags.any() else flags
         self.planes = [values, self.error_rows(*whole) if errors else None, flags]
         self.bands.clear()
         return self

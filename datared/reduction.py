@@ -306,17 +306,19 @@ def _reduce(product, row, masters, camera, options):
     """Read, calibrate and write one light (in any process)."""
     used = dict(masters)
     hot = used.pop("hot", None)
+    bias = _loaded(used.get("bias"), options)
     raw = read_frame(row["path"], camera=camera)
     ccd = _reduced(
         raw,
-        **{kind: _loaded(used.get(kind), options) for kind in ("bias", "dark", "flat")},
+        bias=bias,
+        dark=_loaded(used.get("dark"), options),
+        flat=used.get("flat"),  # Of another filter at the next light: not worth the memory.
         camera=camera,
         bad_pixels=None if hot is None else read_product(hot).flags,
         name=row["file"],
         in_place=True,
         **options,
     )
-    bias = _loaded(used.get("bias"), options)
     gain, read_noise = camera_noise(camera, raw.meta, bias=bias)
     cards = _cards(row, raw.meta, camera, 1.0 if ccd.meta.get("GAINCOR") else gain, read_noise)
     for kind, path in masters.items():
@@ -332,13 +334,13 @@ def _reduce(product, row, masters, camera, options):
 
 
 def _loaded(path, options):
-    """Master of a file in memory; the three that were used last are kept for the next light."""
+    """Bias or dark in memory; the two that were used last are kept for the next light."""
     if path is None:
         return None
     return _load(path, path.stat().st_mtime_ns, options["uncertainty"])
 
 
-@functools.lru_cache(maxsize=3)
+@functools.lru_cache(maxsize=2)
 def _load(path, _changed, errors):
     """Read a master; a file that changed is read again."""
     return MasterRows(path).load(errors=errors)
