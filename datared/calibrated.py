@@ -9,6 +9,7 @@ from astropy.nddata import CCDData
 
 from . import pixels
 from .errors import FrameError
+from .levels import saturation_level
 from .overscan import cut_rows, find_regions, overscan_image_level, subtract_level
 from .rows import FileRows, open_rows, sample_bands, standard_deviation
 
@@ -158,21 +159,8 @@ class CalibratedRows:
 
     @property
     def saturation(self):
-        """Raw level (ADU) that counts as saturated, or None where nothing tells it.
-
-        Of the camera, else of the card SATURATE, else 98 % of what integers of 8 or 16 bits can
-        hold; wider ones are never filled.
-        """
-        for level in (getattr(self.camera, "saturation", None), self.header.get("SATURATE")):
-            if isinstance(level, int | float) and 0 < level < math.inf:
-                return float(level)
-        dtype = getattr(self.source, "dtype", None) or self.source.data.dtype
-        if dtype.kind not in "iu" or dtype.itemsize > 2:
-            return None
-        scale, zero = (
-            getattr(self.source, key, value) for key, value in (("scale", 1), ("zero", 0))
-        )
-        return 0.98 * (np.iinfo(dtype).max * scale + zero)
+        """Raw level (ADU) that counts as saturated, or None where nothing tells it."""
+        return saturation_level(self.source, header=self.header, camera=self.camera)
 
     def rows(self, start, stop):
         """Calibrated rows; where a master has no value neither have they."""

@@ -9,8 +9,9 @@ from astropy.table import Table
 
 from .correction import camera_noise
 from .errors import FrameError
+from .levels import saturation_level
 from .listing import first_image, inventory, open_quietly
-from .pairs import count_step, pair_variance, read_noise, sample_frame, saturation_level
+from .pairs import count_step, pair_variance, read_noise, sample_frame
 from .rows import open_rows
 
 __all__ = [
@@ -233,9 +234,12 @@ def camera_night(night):
         own = table[table["setup"] == setup]
         flats, path = own[own["kind"] == "flat"], own["path"][0]
         known = (_configured_gain(path, night.camera), night.camera.read_noise)
-        level = saturation_level(path, camera=night.camera) - _overscan_level(path, night.camera)
+        frame = open_rows(path)
+        level = saturation_level(frame, camera=night.camera)
+        if level is not None:
+            level -= _overscan_level(path, night.camera)
         limits = {"saturation": level}
-        limits["step"] = count_step(open_rows(path).rows(0, min(8, int(own["ny"][0]))))
+        limits["step"] = count_step(frame.rows(0, min(8, int(own["ny"][0]))))
         biases = _samples(own[own["kind"] == "bias"], night.camera)
         n_bias = int(np.sum(own["kind"] == "bias"))
         alone, points = replace(measure_camera(biases, [], **limits), note=""), []

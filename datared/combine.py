@@ -18,7 +18,7 @@ _METHODS = {"median": 0, "mean": 1, "sum": 2}
 #: Most bytes of one band of rows of all frames. Small bands stay near the processor.
 _BAND = 4_000_000
 #: A deviation of whole numbers is only known to half a step: 1.4826 * 0.5 steps.
-_STEP_NOISE = 0.7413
+STEP_NOISE = 0.7413
 
 
 @dataclass(frozen=True)
@@ -155,7 +155,7 @@ def combine(
     factor = _scales(scale, sources, memory_limit / 4 / n)
     step = max(s.step * f for s, f in zip(sources, factor, strict=True))
     if floor is None:
-        floor = _STEP_NOISE * step
+        floor = STEP_NOISE * step
     known = None if errors is None or isinstance(errors, str) else per_frame(errors, n, "errors")
     if isinstance(errors, str) and errors != "input":
         raise ValueError(f"errors {errors!r} is not None, 'input' or one number for each frame.")

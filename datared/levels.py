@@ -1,12 +1,16 @@
-"""Level and noise of an image, without its stars and bad pixels."""
+"""Levels of an image: its sky without stars and bad pixels, its noise, where it saturates."""
 
 import math
 
 import numpy as np
+from astropy.io import fits
 
 from .rows import sample_bands
 
-__all__ = ["robust_level", "robust_noise", "robust_statistics"]
+__all__ = ["robust_level", "robust_noise", "robust_statistics", "saturation_level"]
+
+#: Fraction of an integer type's largest value that counts as saturated where nothing else is known.
+TYPE_FRACTION = 0.98
 
 
 def robust_level(image, *, mask=None):
@@ -74,3 +78,40 @@ def robust_statistics(image, *, mask=None):
     distance = np.abs(values)
     noise = 1.4826 * float(np.median(distance))
     return float(middle + values[distance <= 3 * noise].mean(dtype=float)), noise
+
+
+def saturation_level(source, *, header=None, camera=None):
+    """Raw level from which on a pixel is not to be trusted.
+
+    Parameters
+    ----------
+    source : FileRows or ArrayRows
+        Raw frame.
+    header : astropy.io.fits.Header, optional
+        Its header, where the source has none. The card SATURATE counts, else 98 % of what the
+        integers of the frame can hold; those of more than 16 bits are never filled.
+    camera : Camera, optional
+        Its ``saturation`` comes before either.
+
+    Returns
+    -------
+    float or None
+        ADU; None where nothing tells it.
+    """
+    header = getattr(source, "header", {}) if header is None else header
+    for level in (getattr(camera, "saturation", None), _number(header, "SATURATE")):
+        if level is not None and 0 < level < math.inf:
+            return float(level)
+    dtype = getattr(source, "dtype", None) or source.data.dtype
+    if dtype.kind not in "iu" or dtype.itemsize > 2:
+        return None
+    scale, zero = getattr(source, "scale", 1), getattr(source, "zero", 0)
+    return TYPE_FRACTION * (np.iinfo(dtype).max * scale + zero)
+
+
+def _number(header, key):
+    """Read the number of a card; None where it is missing or unreadable."""
+    try:
+        return float(header[key])
+    except (KeyError, TypeError, ValueError, fits.VerifyError):
+        return None

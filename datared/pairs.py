@@ -5,8 +5,7 @@ import math
 import numpy as np
 
 from .calibrated import CalibratedRows
-from .frames import TYPE_FRACTION
-from .listing import first_image, open_quietly
+from .combine import STEP_NOISE
 from .overscan import cut_rows
 
 __all__ = [
@@ -15,7 +14,6 @@ __all__ = [
     "pair_variance",
     "read_noise",
     "sample_frame",
-    "saturation_level",
 ]
 
 #: Side of the boxes (px) within which the ratio of two flats is taken as constant.
@@ -29,8 +27,6 @@ KEPT = 1 - 2 * CLIP * math.exp(-(CLIP**2) / 2) / math.sqrt(2 * math.pi) / math.e
 #: A box with more than this part of its pixels saturated, or less than this part of them usable,
 #: is left out.
 SATURATED_PART, USABLE_PART = 0.01, 0.5
-#: A deviation of whole numbers is only known to half a step: 1.4826 * 0.5 steps.
-STEP_NOISE = 0.7413
 
 
 def read_noise(first, second, *, step=None):
@@ -194,34 +190,6 @@ def sample_frame(frame, *, camera=None, raw=False, pixels=1_000_000):
     else:
         rows = [source.rows(y0, y1) for y0, y1 in bands]
     return np.concatenate(rows)
-
-
-def saturation_level(path, *, camera=None):
-    """Level from which on a raw pixel is not to be trusted.
-
-    Parameters
-    ----------
-    path : str or pathlib.Path
-        Raw frame; only its header is read.
-    camera : Camera, optional
-        Its ``saturation`` comes first, then SATURATE of the header, then 98 % of the largest value
-        of the integer type.
-
-    Returns
-    -------
-    float
-        ADU; infinite where nothing is known.
-    """
-    if camera is not None and camera.saturation is not None:
-        return float(camera.saturation)
-    with open_quietly(path) as hdus:
-        header = first_image(hdus).header
-        level, bits = header.get("SATURATE"), header["BITPIX"]
-        scale, zero = header.get("BSCALE", 1), header.get("BZERO", 0)
-    if isinstance(level, int | float) and level > 0:
-        return float(level)
-    largest = 255 if bits == 8 else 2 ** (bits - 1) - 1 if bits > 0 else math.inf
-    return TYPE_FRACTION * (largest * scale + zero)
 
 
 def _boxes(image):

@@ -6,12 +6,15 @@ import numpy as np
 from astropy.table import Table
 
 from .camera import camera_night
+from .darks import TEMPERATURE_LIMIT
 from .errors import FrameError
-from .levels import robust_level
+from .levels import robust_level, saturation_level
 from .listing import inventory
+from .masters import MEAN_CLIP
 from .matching import plan_masters
 from .noiselaw import HALVES, MasterNoise, frame_noise, master_noise, noise_factor
-from .pairs import count_step, sample_frame, saturation_level
+from .pairs import count_step, sample_frame
+from .rows import open_rows
 from .screening import BRIGHT, DIM, frame_statistics, screen_frames
 
 __all__ = ["MasterNoise", "calibration_quality", "frame_noise", "master_noise", "noise_factor"]
@@ -22,12 +25,10 @@ EVEN = 0.5
 FEW = 5
 #: What noise against expectation may be, of a master and of a single frame.
 MASTER_LIMITS, FRAME_LIMITS = (0.95, 1.05), (0.9, 1.1)
-#: Difference of sensor temperatures (deg C) that gets a remark.
-TEMPERATURE_LIMIT = 2.0
 #: Pixels of a frame that are looked at.
 PIXELS = 150_000
-#: Clip of the masters that have one: of a mean, and of flats.
-MEAN_CLIP, FLAT_CLIP = 5.0, 3.0
+#: Clip of flats, where the masters have one.
+FLAT_CLIP = 3.0
 
 _COLUMNS = {
     "file": str, "master": bool, "kind": str, "filter": str, "exptime": float, "setup": str,
@@ -105,7 +106,7 @@ def _look(row, camera):
         "row": row,
         "raw": raw,
         "pixels": sample_frame(path, camera=camera, pixels=PIXELS),
-        "limit": saturation_level(path, camera=camera),
+        "limit": saturation_level(open_rows(path), camera=camera) or math.inf,
         "step": count_step(raw),
     }
 

@@ -118,6 +118,12 @@ class FileRows:
     def _describe(self, hdu):
         """Take over what is needed of an open image."""
         self.header = hdu.header.copy()
+        for card in self.header.cards:
+            try:
+                _ = card.value
+            except fits.VerifyError:
+                # One unreadable card, such as a text without quotes, must not lose the frame.
+                card.verify("silentfix")
         if self.header["NAXIS"] != 2:
             raise FrameError(
                 f"{self.name}: the image has {self.header['NAXIS']} axes; split it into images "

@@ -362,18 +362,6 @@ def test_overscan_is_left_in_raw_samples():
     assert np.all(pairs.sample_frame(frame, camera=own, raw=True) == 800)
 
 
-def test_saturation_level_comes_from_camera_header_or_type(tmp_path):
-    """The night file wins, then SATURATE, then 98 % of the integers."""
-    path = tmp_path / "a.fits"
-    fits.writeto(path, np.zeros((4, 4), np.uint16))
-    assert pairs.saturation_level(path) == pytest.approx(0.98 * 65535)
-    assert pairs.saturation_level(path, camera=Camera(saturation=4000)) == 4000
-    fits.setval(path, "SATURATE", value=50_000)
-    assert pairs.saturation_level(path) == 50_000
-    fits.writeto(path, np.zeros((4, 4), np.float32), overwrite=True)
-    assert pairs.saturation_level(path) == np.inf
-
-
 @pytest.mark.real
 @pytest.mark.skipif(
     not DATA.is_dir(), reason="the real nights are not here: set DATARED_DATA to their folder"
