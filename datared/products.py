@@ -141,7 +141,10 @@ class Manifest:
 
     def name(self, path):
         """Path relative to the work folder, so that a night can be moved as a whole."""
-        return Path(os.path.relpath(path, self.work)).as_posix()
+        try:
+            return Path(os.path.relpath(path, self.work)).as_posix()
+        except ValueError:  # Another drive of Windows.
+            return Path(path).absolute().as_posix()
 
     def sha256(self, path):
         """SHA-256 of a file, remembered until its size or its time of change differ."""

@@ -24,7 +24,7 @@ def star_image(shape, x, y, flux, *, fwhm, beta=3.5, out=None):
         Shape of the image, ``(ny, nx)``.
     x, y : array-like of float, shape (n_star,)
         Positions in pixels, 0-based, ``x`` along axis 1; outside the image is allowed.
-    flux : array-like of float, shape (n_star,)
+    flux : float or array-like of float, shape (n_star,)
         Total flux of each star, that is, over the whole plane.
     fwhm : float or array-like of float, shape (n_star,)
         Full width at half maximum in pixels.
@@ -49,8 +49,8 @@ def star_image(shape, x, y, flux, *, fwhm, beta=3.5, out=None):
     >>> round(float(image.sum()), 0)
     1000.0
     """
-    x, y, flux = (np.atleast_1d(np.asarray(a, float)) for a in (x, y, flux))
-    fwhm = np.full(x.shape, fwhm, float)
+    x, y = (np.atleast_1d(np.asarray(a, float)) for a in (x, y))
+    flux, fwhm = (np.full(x.shape, a, float) for a in (flux, fwhm))
     if beta <= 1 or np.any(fwhm <= 0):
         raise ValueError(f"beta {beta} must be larger than 1 and every fwhm positive")
     image = np.zeros(shape) if out is None else out

@@ -153,3 +153,15 @@ def test_manifest_survives_a_move_of_the_night(tasks, tmp_path):
         for task in tasks
     ]
     assert run(tasks) == ["current"] * 3
+
+
+def test_name_of_a_file_on_another_drive_is_its_whole_path(tmp_path, monkeypatch):
+    """Windows has no relative path to another drive; the file is named in full."""
+
+    def refuse(*_):
+        raise ValueError("path is on mount 'D:', start on mount 'C:'")
+
+    manifest = Manifest(tmp_path / "work")
+    assert manifest.name(tmp_path / "raw" / "a.fits") == "../raw/a.fits"
+    monkeypatch.setattr(products.os.path, "relpath", refuse)
+    assert manifest.name(tmp_path / "a.fits") == (tmp_path / "a.fits").as_posix()

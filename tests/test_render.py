@@ -64,3 +64,10 @@ def test_sensor_counts_are_cut_at_full_scale_and_repeat():
     assert not np.array_equal(
         sensor_counts(dim, seed=1, **options), sensor_counts(dim, seed=2, **options)
     )
+
+
+def test_one_flux_and_width_serve_all_stars():
+    """A single number for the flux draws every star with it."""
+    image = star_image((60, 90), [20.0, 65.0], [30.0, 30.0], 500.0, fwhm=3.0)
+    np.testing.assert_allclose(image[:, :45], image[:, 45:], atol=2e-3)
+    assert image.sum() == pytest.approx(1000, rel=2e-3)
