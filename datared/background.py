@@ -1,15 +1,22 @@
 """Background: how bright the sky is in each part of a frame, and how noisy it is there."""
 
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
-import sep
 from astropy.stats import sigma_clipped_stats
-from scipy import ndimage
 
+from datared import skymesh
 from datared.errors import FrameError
 
-__all__ = ["Background", "SkyStatistics", "background_map", "sky_statistics", "source_mask"]
+__all__ = [
+    "Background",
+    "SkyStatistics",
+    "background_map",
+    "sky_mesh",
+    "sky_statistics",
+    "source_mask",
+]
 
 #: Fewer good pixels than this say nothing about a level and its noise.
 MIN_PIXELS = 16
@@ -31,6 +38,23 @@ class Background(NamedTuple):
 
     level: np.ndarray
     noise: np.ndarray
+
+
+class Mesh(NamedTuple):
+    """Sky of the boxes of a frame, and the smooth surfaces through them.
+
+    Attributes
+    ----------
+    level, noise : numpy.ndarray of float, shape (n_y, n_x)
+        Level and standard deviation of the sky in each box.
+    level_surface, noise_surface : datared.skymesh.Surface
+        The same at every pixel.
+    """
+
+    level: np.ndarray
+    noise: np.ndarray
+    level_surface: skymesh.Surface
+    noise_surface: skymesh.Surface
 
 
 class SkyStatistics(NamedTuple):
@@ -88,25 +112,28 @@ def sky_statistics(data, mask=None, *, nsigma=3.0, max_iterations=10):
 def background_map(data, *, mask=None, box=64, filter_size=3, mask_sources=True):
     """Sky level and sky noise at every pixel, from a mesh of boxes.
 
-    The frame is cut into boxes. The sky of a box is the clipped mode of its pixels
-    (2.5 median - 1.5 mean; the median in crowded boxes); the boxes are median filtered and a
-    bicubic spline through them gives every pixel its value (Bertin & Arnouts 1996, A&AS 117,
-    393, section 4; done by the library sep). With ``mask_sources`` the stars are found against
-    a first map and left out of a second one, for the wings of stars lift the sky.
+    The frame is cut into boxes, all of nearly the same size. The sky of a box is the mode of its
+    pixels clipped at 3 sigma (2.5 median - 1.5 mean; the median in crowded boxes), the noise their
+    standard deviation. Both are median filtered over the boxes, and a bicubic spline through the
+    middles of the boxes gives every pixel its value (the way of Bertin & Arnouts 1996, A&AS 117,
+    393, section 4). With ``mask_sources`` the stars are found against a first map and left out of
+    a second one, for the wings of stars lift the sky.
 
     A box must be much larger than a star and smaller than the structures of the sky: a box as
-    small as a nebula or the core of a cluster takes their light for sky.
+    small as a nebula or the core of a cluster takes their light for sky. For one number for the
+    whole frame, or for a part of it, use `sky_statistics`.
 
     Parameters
     ----------
     data : numpy.ndarray, shape (ny, nx)
-        The frame. Pixels that are not finite do not count.
+        The frame. Pixels that are not finite, or hidden by its own mask, do not count.
     mask : numpy.ndarray of bool, shape (ny, nx), optional
         True where a pixel must not be used.
     box : int or tuple of int
-        Size of a box in pixels, or ``(ny, nx)``; a box larger than the frame is cut to it.
+        Size of a box in pixels, or ``(ny, nx)``, stretched a little to fit a whole number of
+        times; a box larger than the frame is cut to it.
     filter_size : int
-        Width, in boxes, of the median filter over the mesh.
+        Width, in boxes, of the median filter over the mesh; odd, for it has a middle box.
     mask_sources : bool
         Leave out the stars in a second pass.
 
@@ -120,7 +147,7 @@ def background_map(data, *, mask=None, box=64, filter_size=3, mask_sources=True)
     FrameError
         If there are too few good pixels.
     ValueError
-        If the box or the filter is not a positive number.
+        If the box is not positive, or the filter not an odd number.
 
     Examples
     --------
@@ -129,18 +156,68 @@ def background_map(data, *, mask=None, box=64, filter_size=3, mask_sources=True)
     >>> bool(abs(background.level.mean() - 300) < 1), bool(abs(background.noise.mean() - 10) < 0.5)
     (True, True)
     """
-    height, width = (int(size) for size in np.broadcast_to(box, 2))
-    if min(height, width, filter_size) < 1:
-        raise ValueError(f"box {box} and filter_size {filter_size} must be 1 or more")
     data, bad = _good_pixels(data, mask)
-    height, width = (min(size, n) for size, n in zip((height, width), data.shape, strict=True))
-    mesh = _mesh(data, bad, height, width, filter_size)
-    if mask_sources:
-        sources = source_mask(data, mesh.back(), mesh.globalrms, mask=bad)
-        # Where sources cover nearly everything, the first mesh is the best there is.
-        if np.mean(bad | sources) < 1 - MIN_GOOD:
-            mesh = _mesh(data, bad | sources, height, width, filter_size)
-    return Background(mesh.back(dtype=np.float32), mesh.rms(dtype=np.float32))
+    mesh = sky_mesh(data, bad, box=box, filter_size=filter_size, mask_sources=mask_sources)
+    level, noise = np.empty_like(data), np.empty_like(data)
+
+    def fill(first, last):
+        mesh.level_surface.fill(first, last, level[first:last])
+        mesh.noise_surface.fill(first, last, noise[first:last])
+
+    skymesh.over_bands(fill, len(data))
+    return Background(level, noise)
+
+
+def sky_mesh(data, bad, *, box=64, filter_size=3, mask_sources=True):
+    """Sky of the boxes of a frame; `background_map` without the maps, for those in a hurry.
+
+    Parameters
+    ----------
+    data : numpy.ndarray of float32, shape (ny, nx)
+        The frame, contiguous in memory.
+    bad : numpy.ndarray of bool, shape (ny, nx)
+        True where a pixel must not be used; so it must be where one is not finite.
+    box, filter_size, mask_sources
+        As for `background_map`.
+
+    Returns
+    -------
+    Mesh
+        Values of the boxes, and surfaces through them.
+
+    Raises
+    ------
+    FrameError
+        If there are too few good pixels.
+    ValueError
+        If the box is not positive, or the filter not an odd number.
+    """
+    height, width = (int(size) for size in np.broadcast_to(box, 2))
+    # A filter without a middle box would move a tilted sky by half a box.
+    if min(height, width, filter_size) < 1 or filter_size % 2 != 1:
+        raise ValueError(f"box {box} must be 1 or more and filter_size {filter_size} 1, 3, 5 ...")
+    edges = skymesh.box_edges(data.shape[0], height), skymesh.box_edges(data.shape[1], width)
+    level, noise = np.empty((2, len(edges[0]) - 1, len(edges[1]) - 1))
+    sources = np.zeros(data.shape, np.uint8)
+    todo = np.ones(level.shape, bool)
+    skymesh.boxes(data, bad, sources, edges, (MIN_GOOD, MIN_PIXELS), todo, level, noise)
+    if not np.isfinite(level).any():
+        # The good pixels are spread so thinly that no box has enough: the frame is one box.
+        sky = sky_statistics(data, bad)
+        level[:], noise[:] = sky.median, sky.std
+    elif mask_sources:
+        mesh = _surfaces(level, noise, edges, filter_size)
+        _find_sources(data, bad, mesh, sources)
+        rows = [sources[a:b].max(axis=0) for a, b in pairwise(edges[0])]
+        touched = np.maximum.reduceat(rows, edges[1][:-1], axis=1).astype(bool)
+        if not touched.any():
+            return mesh
+        first = level.copy(), noise.copy()
+        skymesh.boxes(data, bad, sources, edges, (MIN_GOOD, MIN_PIXELS), touched, level, noise)
+        if not np.isfinite(level).any():
+            # Where sources cover everything, the first mesh is the best there is.
+            level, noise = first
+    return _surfaces(level, noise, edges, filter_size)
 
 
 def source_mask(data, level, noise, *, mask=None, nsigma=3.0, grow=4):
@@ -164,56 +241,76 @@ def source_mask(data, level, noise, *, mask=None, nsigma=3.0, grow=4):
     numpy.ndarray of bool, shape (ny, nx)
         True on sources.
     """
-    excess = np.asarray(data, np.float32) - level
+    data, level, noise = np.asarray(data, np.float32), np.float32(level), np.float32(noise)
+    padded = np.zeros((data.shape[0] + 3, data.shape[1]), np.float32)
+    padded[1:-2] = (data - level) / noise
     if mask is not None:
-        excess = np.where(mask, np.float32(0), excess)
-    # The mean of nine pixels has a third of the noise of one.
-    bright = ndimage.uniform_filter(excess, 3) > nsigma * np.asarray(noise) / 3
-    # Single pixels are noise or hot; a star covers more.
-    bright = ndimage.binary_opening(bright, np.ones((2, 2), bool))
-    size = 2 * grow + 1
-    return ndimage.maximum_filter(bright, size=size) if grow > 0 else bright
+        padded[1:-2][mask] = 0
+    sources = np.zeros(data.shape, np.uint8)
+    skymesh.mark(padded, np.float32(3 * nsigma), grow, sources, 0, len(data))
+    return sources.astype(bool)
 
 
-def _mesh(data, bad, height, width, filter_size):
-    """Return sep's mesh of the frame, with boxes that are mostly masked filled from themselves.
+def signal_rows(data, bad, mesh, first, last):
+    """Return (frame - level) / noise on some rows, 0 on bad pixels and outside the frame.
 
-    sep gives up a box when half of it is masked, and gives zero when it gives up all of them. So
-    the masked pixels of a box that still has `MIN_GOOD` good ones are filled with copies of these,
-    in turn, which keeps their distribution; only emptier boxes are left to sep's interpolation.
+    Parameters
+    ----------
+    data : numpy.ndarray of float32, shape (ny, nx)
+        The frame.
+    bad : numpy.ndarray of bool, shape (ny, nx)
+        True where a pixel must not be used.
+    mesh : Mesh
+        Its sky.
+    first, last : int
+        Rows from ``first`` to ``last`` - 1; they may lie outside the frame.
+
+    Returns
+    -------
+    numpy.ndarray of float32, shape (last - first, nx)
+        Signal in units of the noise of a pixel.
     """
-    data = np.where(bad, np.float32(np.median(data[~bad])), data)
-    hidden = bad.copy()
-    boxes = [
-        (slice(y, y + height), slice(x, x + width))
-        for y in range(0, data.shape[0], height)
-        for x in range(0, data.shape[1], width)
-    ]
-    usable = 0
-    for box in boxes:
-        part = bad[box]
-        n_bad = np.count_nonzero(part)
-        n_good = part.size - n_bad
-        if 2 * n_bad < part.size:
-            usable += 1
-        elif n_good >= max(MIN_GOOD * part.size, MIN_PIXELS):
-            data[box][part] = np.resize(data[box][~part], n_bad)
-            hidden[box] = False
-            usable += 1
-    if not usable:
-        data[bad] = np.resize(data[~bad], np.count_nonzero(bad))
-        hidden[:] = False
-    return sep.Background(data, mask=hidden, bw=width, bh=height, fw=filter_size, fh=filter_size)
+    signal = np.empty((last - first, data.shape[1]), np.float32)
+    start, stop = max(first, 0), min(last, len(data))
+    signal[: start - first] = 0
+    signal[stop - first :] = 0
+    inner = signal[start - first : stop - first]
+    mesh.level_surface.fill(start, stop, inner)
+    np.subtract(data[start:stop], inner, out=inner)
+    inner /= mesh.noise_surface.fill(start, stop)
+    inner[bad[start:stop]] = 0
+    return signal
+
+
+def _find_sources(data, bad, mesh, sources):
+    """Mark the light of stars against a first mesh, as `source_mask` does."""
+
+    def work(first, last):
+        excess = signal_rows(data, bad, mesh, first - 1, last + 2)
+        skymesh.mark(excess, np.float32(9), 4, sources, first, last)
+
+    skymesh.over_bands(work, len(data))
+
+
+def _surfaces(level, noise, edges, filter_size):
+    """Return the mesh with its gaps filled, filtered, and the surfaces through it."""
+    level, noise = skymesh.smooth(level, filter_size), skymesh.smooth(noise, filter_size)
+    # A frame without noise (a drawing) still needs a unit to divide by, and between two boxes the
+    # spline may swing below both.
+    # The unit of the frame may be any: 1e-17 erg/s/cm2 as well as counts.
+    floor = max(float(noise.min()), 1e-6 * float(abs(level).max())) or 1e-12
+    return Mesh(level, noise, skymesh.surface(level, edges), skymesh.surface(noise, edges, floor))
 
 
 def _good_pixels(data, mask):
     """Return the frame as contiguous float32 of two axes, and the mask of its bad pixels."""
+    hidden = np.ma.getmask(data)
     data = np.ascontiguousarray(data, dtype=np.float32)
     if data.ndim != 2:
         raise FrameError(f"a frame has two axes, this one has {data.ndim}")
-    bad = ~np.isfinite(data)
+    bad = ~np.isfinite(data) | hidden
     if mask is not None:
         bad |= np.asarray(mask, bool)
-    if data.size - np.count_nonzero(bad) < min(MIN_PIXELS, data.size):
+    if data.size - np.count_nonzero(bad) < max(1, min(MIN_PIXELS, data.size)):
         raise FrameError("no sky can be measured: nearly all pixels are masked or not finite")
     return data, bad

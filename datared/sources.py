@@ -1,19 +1,18 @@
 """Sources: stars found in a frame, with their positions, widths and shapes."""
 
-import functools
-import math
-import warnings
+import logging
 
 import numpy as np
 import sep
 from astropy.stats import mad_std
 from astropy.table import Table
-from scipy import ndimage
+from numba import njit
 from scipy.spatial import cKDTree
 
-from datared import pixels
-from datared.background import background_map
+from datared import finders, pixels
+from datared.background import MIN_PIXELS, sky_mesh
 from datared.errors import FrameError
+from datared.ranking import best_reference, fwhm_on_sky, rank_frames
 from datared.shapes import (
     SIGMA_TO_FWHM,
     centroid_windowed,
@@ -23,6 +22,7 @@ from datared.shapes import (
     peaks,
     windowed_moments,
 )
+from datared.skymesh import over_bands
 
 __all__ = [
     "BAD_PIXEL",
@@ -33,8 +33,11 @@ __all__ = [
     "centroid_windowed",
     "detect",
     "field_fwhm",
+    "fwhm_on_sky",
     "rank_frames",
 ]
+
+log = logging.getLogger(__name__)
 
 #: Bits of the column ``flags`` (the same numbers as in photometry).
 EDGE, SATURATED, BAD_PIXEL, NEIGHBOUR = 1, 4, 8, 32
@@ -46,20 +49,33 @@ HIDDEN = (
     | pixels.LOW_FLAT | pixels.OUTSIDE | pixels.TRAIL
 )  # fmt: skip
 
-METHODS = ("sep", "segmentation", "dao")
+METHODS = tuple(finders.METHODS)
+#: Clean stars of S/N 20 that fix the first width of the stars well enough (3 % each), and the
+#: pixels in which they are looked for at first.
+WIDTH_STARS = 30
+WIDTH_PIXELS = 2**20
 COLUMNS = ("x", "y", "flux", "peak", "fwhm", "elongation", "sharpness", "snr")
 
 
 def detect(
-    data, *, method="sep", nsigma=5.0, fwhm=None, mask=None, box=64, gain=None, sharpness=0.75
+    data,
+    *,
+    method="sep",
+    nsigma=5.0,
+    fwhm=None,
+    mask=None,
+    box=64,
+    gain=None,
+    sharpness=0.75,
+    brightest=None,
 ):
     r"""Find the stars of a frame and measure where they are and how wide.
 
     The sky is subtracted (`datared.background.background_map`) and the frame is filtered with a
     Gaussian as wide as a star, the filter that lifts faint stars most out of the noise. What is
     above ``nsigma`` times the noise *of the filtered frame* is a source; touching stars are
-    taken apart. Then all methods measure in the same way: windowed centroid, a Moffat profile
-    for the width, Gaussian-weighted moments for the shape.
+    taken apart, two equal ones from 1.75 FWHM on. Then all methods measure in the same way:
+    windowed centroid, a Moffat profile for the width, Gaussian-weighted moments for the shape.
 
     Parameters
     ----------
@@ -84,11 +100,15 @@ def detect(
     sharpness : float or None
         Sources whose peak stands out of its eight neighbours by more than this fraction of its
         height are hot pixels or cosmic rays and are left out; None keeps them.
+    brightest : int, optional
+        Measure only so many of the brightest sources: a coarse list, enough to solve the plate
+        of a crowded frame. All are measured where it is not given.
 
     Returns
     -------
     astropy.table.Table
-        One row per star, brightest first; empty where nothing is found. Columns: ``x``, ``y``
+        One row per star, brightest first; empty, with a message in the log, where nothing is
+        found. Columns: ``x``, ``y``
         (px, 0-based), ``flux`` (sum within 1.5 FWHM) and ``peak`` (both above the sky, in the
         unit of the frame), ``fwhm`` (px, of the profile before the pixels smeared it),
         ``elongation`` (long by short axis), ``sharpness``, ``snr`` and ``flags`` (bits EDGE 1,
@@ -98,7 +118,7 @@ def detect(
     Raises
     ------
     ValueError
-        If the method is unknown or the threshold is not positive.
+        If the method is unknown, or a number is not positive.
     FrameError
         If nearly all pixels are masked.
 
@@ -113,26 +133,28 @@ def detect(
     """
     if method not in METHODS:
         raise ValueError(f"method {method!r} is unknown; valid are {', '.join(METHODS)}")
-    if not nsigma > 0 or (fwhm is not None and not fwhm > 0):
-        raise ValueError(f"nsigma {nsigma} and fwhm {fwhm} must be positive")
-    values, flags, bad = _planes(data, mask)
-    background = background_map(values, mask=bad, box=box)
-    # A frame without noise (a drawing) still needs a unit to divide by.
-    floor = 1e-6 * max(float(np.abs(background.level).max()), 1e-6)
-    background = background._replace(noise=np.maximum(background.noise, np.float32(floor)))
-    sky = np.where(bad, np.float32(0), values - background.level)
-    measure = functools.partial(
-        _measure, sky, background.noise, flags, bad, gain=gain, sharpness=sharpness
-    )
+    numbers = {"nsigma": nsigma, "fwhm": fwhm, "gain": gain, "brightest": brightest}
+    if any(value is not None and not value > 0 for value in numbers.values()):
+        raise ValueError(f"these numbers must be positive: {numbers}")
+    plane = _plane(data, mask, box)
     if fwhm is None:
-        fwhm = _first_fwhm(sky, background.noise, bad, measure, nsigma)
-    x, y = FINDERS[method](sky, background.noise, bad, nsigma, fwhm)
-    table = measure(x, y, fwhm)
+        fwhm = _first_fwhm(plane, nsigma, sharpness)
+    signal = finders.filtered(plane, fwhm)
+    x, y = finders.find(method, plane, signal, nsigma, fwhm)
+    table = _measure(plane, signal, x, y, fwhm, gain, sharpness, brightest)
     table.meta |= {
         "method": method,
-        "sky": float(np.median(background.level)),
-        "noise": float(np.median(background.noise)),
+        "sky": float(np.median(plane.mesh.level)),
+        "noise": float(np.median(plane.mesh.noise)),
     }
+    if not len(table):
+        log.warning(
+            "no star above %g sigma on a sky of %.5g +- %.3g; is the frame exposed, in focus and "
+            "not hidden by its mask? A lower nsigma finds fainter stars",
+            nsigma,
+            table.meta["sky"],
+            table.meta["noise"],
+        )
     return table
 
 
@@ -147,7 +169,7 @@ def field_fwhm(table):
     Returns
     -------
     float
-        FWHM in pixels; NaN where no star is.
+        FWHM in pixels (`fwhm_on_sky` gives seconds of arc); NaN where no star is.
     """
     good = np.isfinite(table["fwhm"])
     for clean in (
@@ -162,206 +184,122 @@ def field_fwhm(table):
     return float("nan")
 
 
-def rank_frames(table):
-    """Score of each frame as a reference: many stars, sharp, on a dark sky.
-
-    The score is (stars / median) x (median fwhm / fwhm) x sqrt(median noise / noise); it is 0
-    for frames with ``status`` "failed" or a number that is missing.
-
-    Parameters
-    ----------
-    table : astropy.table.Table
-        One row per frame with columns ``n_stars``, ``fwhm``, ``noise`` and, if known, ``status``.
-
-    Returns
-    -------
-    numpy.ndarray of float
-        One score per row; 1 is a typical frame.
-    """
-    parts = [
-        np.ma.filled(np.ma.asarray(table[name], float), np.nan)
-        for name in ("n_stars", "fwhm", "noise")
-    ]
-    good = np.all(np.isfinite(parts), axis=0) & np.all(np.array(parts) > 0, axis=0)
-    if "status" in table.colnames:
-        good &= np.asarray(table["status"]).astype(str) != "failed"
-    scores = np.zeros(len(table))
-    if good.any():
-        stars, fwhm, noise = (part[good] / np.median(part[good]) for part in parts)
-        scores[good] = stars / fwhm / np.sqrt(noise)
-    return scores
-
-
-def best_reference(table, *, override=None):
-    """Row of the frame that is the best reference, or of the one that you name.
-
-    Parameters
-    ----------
-    table : astropy.table.Table
-        As for `rank_frames`, with a column ``file`` if the override is a name.
-    override : int or str, optional
-        Row or file name to take instead.
-
-    Returns
-    -------
-    int
-        Row number.
-
-    Raises
-    ------
-    FrameError
-        If no frame is usable, or the named one is not in the table.
-    """
-    if override is not None and not isinstance(override, str):
-        if not -len(table) <= override < len(table):
-            raise FrameError(f"reference row {override} is not among the {len(table)} frames")
-        return int(override) % len(table)
-    if override is not None:
-        names = [str(name) for name in table["file"]]
-        if override not in names:
-            raise FrameError(f"reference frame {override!r} is not among: {', '.join(names)}")
-        return names.index(override)
-    scores = rank_frames(table)
-    if not len(scores) or scores.max() <= 0:
-        raise FrameError("no frame can be the reference: none has stars, a width and a noise")
-    return int(np.argmax(scores))
-
-
-def _planes(data, mask):
-    """Return pixels as float32, pixel flags as uint16, and the mask of pixels to hide."""
+def _plane(data, mask, box):
+    """Return pixels, flags, hidden pixels and sky of a frame in the form that the finders use."""
     flags = getattr(data, "flags", None)
     if not hasattr(data, "unit") or flags is None:
         flags = np.zeros(np.shape(data), np.uint16)
         own = getattr(data, "mask", None)
         if own is not None and own is not np.ma.nomask:
             flags[np.broadcast_to(own, flags.shape)] = pixels.NONFINITE
-    values = np.array(getattr(data, "data", data) if hasattr(data, "unit") else data, np.float32)
+    values = np.ascontiguousarray(
+        getattr(data, "data", data) if hasattr(data, "unit") else data, np.float32
+    )
     if values.ndim != 2:
         raise FrameError(f"a frame has two axes, this one has {values.ndim}")
-    flags = np.array(flags, np.uint16)
+    flags = np.array(flags, np.uint16, order="C")
     if mask is not None:
-        flags[np.asarray(mask, bool)] |= pixels.NONFINITE
-    flags[~np.isfinite(values)] = pixels.NONFINITE
-    bad = ((flags & HIDDEN) > 0) & ((flags & pixels.REPAIRED) == 0)
-    return values, flags, bad
+        mask = np.asarray(mask, bool)
+        # A repaired pixel too: who masks it says that the repair is no good here.
+        flags[mask] = flags[mask] & ~np.uint16(pixels.REPAIRED) | pixels.NONFINITE
+    finite = np.isfinite(values)
+    if not finite.all():
+        flags[~finite] = pixels.NONFINITE
+    bad = np.zeros(values.shape, bool)
+    # Most pixels carry no flag: it is faster to look at those that do.
+    some = np.flatnonzero(flags)
+    bits = flags.ravel()[some]
+    bad.ravel()[some[((bits & HIDDEN) > 0) & ((bits & pixels.REPAIRED) == 0)]] = True
+    full = some[(bits & pixels.SATURATED) > 0]
+    unfit = bad.copy() if len(full) else bad
+    unfit.ravel()[full] = True
+    if values.size - np.count_nonzero(bad) < max(1, min(MIN_PIXELS, values.size)):
+        raise FrameError("no star can be found: nearly all pixels are masked or not finite")
+    mesh = sky_mesh(values, bad, box=box)
+    plane = finders.Plane(values, np.empty_like(values), bad, unfit, flags, mesh)
+
+    def subtract(first, last):
+        sky = mesh.level_surface.fill(first, last, plane.sky[first:last])
+        np.subtract(values[first:last], sky, out=sky)
+        sky[bad[first:last]] = 0
+
+    over_bands(subtract, len(values))
+    return plane
 
 
-def _signal(sky, noise, bad, fwhm):
-    """Signal to noise of a star at each pixel: a Gaussian filter with its mean taken off.
-
-    A star's light is weighed against the light around it, so that neither the wings of a bright
-    star nor the glow of a cluster joins its neighbours to one source (the idea of DAOFIND). With
-    weights k of sum zero, sum(k s / n) / sqrt(sum(k^2)) has unit variance on sky.
-    """
-    sigma = fwhm / SIGMA_TO_FWHM
-    reach = max(2, math.ceil(1.7 * fwhm))
-    size = 2 * reach + 1
-    profile = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2).astype(np.float32)
-    signal = np.where(bad, np.float32(0), sky / noise)
-    peaked = signal
-    for axis in (0, 1):
-        peaked = ndimage.correlate1d(peaked, profile, axis, mode="constant")
-    total = float(profile.sum()) ** 2
-    flat = ndimage.uniform_filter(signal, size, mode="constant")
-    scatter = math.sqrt(float((profile**2).sum()) ** 2 - (total / size) ** 2)
-    return (peaked - total * flat) / np.float32(scatter)
+def _first_fwhm(plane, nsigma, sharpness):
+    """Width of the stars, from the middle rows of the frame if there are enough stars on them."""
+    ny, nx = plane.sky.shape
+    height = WIDTH_PIXELS // nx
+    while True:
+        first = max(0, (ny - height) // 2)
+        part = plane.rows(first, min(ny, first + max(height, 1)))
+        width, n_clean = _width(part, nsigma, sharpness)
+        if n_clean >= WIDTH_STARS or height >= ny:
+            return width
+        height = max(4 * height, 1)
 
 
-def _find_sep(sky, noise, bad, nsigma, fwhm):
-    """Find connected pixels above the threshold with sep."""
-    # The defaults of sep are too small for a frame full of light; it raises when they are met.
-    sep.set_extract_pixstack(max(300_000, sky.size))
-    sep.set_sub_object_limit(8192)
-    found = sep.extract(
-        _signal(sky, noise, bad, fwhm), nsigma, mask=bad, minarea=3, filter_kernel=None
-    )
-    return found["x"], found["y"]
-
-
-def _find_segmentation(sky, noise, bad, nsigma, fwhm):
-    """Find connected pixels above the threshold with photutils."""
-    from photutils.segmentation import SourceCatalog, deblend_sources, detect_sources
-
-    signal = _signal(sky, noise, bad, fwhm)
-    # photutils warns where nothing is found; an empty table says the same.
-    if not np.any(signal[~bad] > nsigma):
-        return np.empty(0), np.empty(0)
-    segments = detect_sources(signal, nsigma, 3, mask=bad)
-    if segments is None:
-        return np.empty(0), np.empty(0)
-    segments = deblend_sources(signal, segments, 3, n_levels=32, contrast=0.005, progress_bar=False)
-    x, y = np.atleast_2d(SourceCatalog(signal, segments).centroid).T
-    return x, y
-
-
-def _find_dao(sky, noise, bad, nsigma, fwhm):
-    """Find peaks of the filtered frame with photutils' DAOStarFinder."""
-    from photutils.detection import DAOStarFinder
-    from photutils.utils.exceptions import NoDetectionsWarning
-
-    # The finder scales the threshold to the noise of the filtered frame itself; with the frame
-    # in units of its noise it holds everywhere. Its own kernel of 1.5 sigma is so small that a
-    # star of S/N 10 has half of that in it; 4 sigma is what the other methods use.
-    finder = DAOStarFinder(
-        nsigma, fwhm, sigma_radius=4.0, sharpness_range=(-10, 10), roundness_range=(-2, 2)
-    )
-    with warnings.catch_warnings():
-        # An empty table says the same as the warning, and as the None that comes back.
-        warnings.simplefilter("ignore", NoDetectionsWarning)
-        found = finder(np.where(bad, np.float32(0), sky / noise), mask=bad)
-    if found is None:
-        return np.empty(0), np.empty(0)
-    return tuple(np.asarray(found[name], float) for name in ("x_centroid", "y_centroid"))
-
-
-FINDERS = {"sep": _find_sep, "segmentation": _find_segmentation, "dao": _find_dao}
-
-
-def _first_fwhm(sky, noise, bad, measure, nsigma):
+def _width(plane, nsigma, sharpness):
     """Width of the stars from a first search with a filter of 3 px, 3.0 where none is found."""
-    width = 3.0
+    width, n_clean = 3.0, 0
     for _ in range(2):
-        x, y = _find_sep(sky, noise, bad, max(nsigma, 7.0), width)
-        found = field_fwhm(measure(x, y, width))
+        signal = finders.filtered(plane, width)
+        x, y = finders.find("sep", plane, signal, max(nsigma, 7.0), width)
+        table = _measure(plane, signal, x, y, width, None, sharpness, None)
+        found = field_fwhm(table)
+        n_clean = np.count_nonzero((table["flags"] == 0) & (table["snr"] > 20))
         if not np.isfinite(found) or abs(found / width - 1) < 0.15:
             break
         width = float(np.clip(found, 1.5, 30.0))
-    return width
+    return width, n_clean
 
 
-def _measure(sky, noise, flags, bad, x, y, width, *, gain, sharpness):
+def _measure(plane, signal, x, y, width, gain, sharpness, brightest):
     """Measure stars at first positions; return the table of `detect`."""
+    sky, bad = plane.sky, plane.bad
     ny, nx = sky.shape
     inside = np.isfinite(x) & np.isfinite(y)
     x, y = np.array(x, float)[inside], np.array(y, float)[inside]
-    peak, around, error = peaks(sky, noise, x, y)
+    noise = plane.mesh.noise_surface.at(x, y)
+    # In a frame with a noise of one everywhere; each star has its own.
+    peak, around, error = peaks(sky, np.broadcast_to(np.float32(1), sky.shape), x, y)
+    error = error * noise
     if sharpness is not None:
         # The neighbours may be low by chance: only what stays sharp one and a half of their
         # errors away is no star.
         keep = around + 1.5 * error >= (1 - sharpness) * peak
-        x, y, peak, around = x[keep], y[keep], peak[keep], around[keep]
+        x, y, peak, around, noise = (a[keep] for a in (x, y, peak, around, noise))
+    if brightest is not None and len(x) > 2 * brightest:
+        # The filtered frame tells the flux well enough to leave the faint half alone.
+        row, column = (np.clip(np.rint(a), 0, n - 1).astype(int) for a, n in ((y, ny), (x, nx)))
+        keep = np.argsort(-signal[row, column], kind="stable")[: 2 * brightest]
+        x, y, peak, around, noise = (a[keep] for a in (x, y, peak, around, noise))
     sharp = np.divide(peak - around, peak, out=np.full(len(x), np.nan), where=peak > 0)
     shape = np.full((x.size, 3), np.nan)
     windowed_moments(sky, x, y, width / SIGMA_TO_FWHM, shape)
-    beta = field_beta(sky, bad, x, y, width, peak, noise)
-    fwhm, _ = moffat_widths(sky, bad, x, y, float(width), beta)
+    beta = field_beta(sky, plane.unfit, x, y, width, peak, noise if len(x) else np.ones(1))
+    fwhm, _ = moffat_widths(sky, plane.unfit, x, y, float(width), beta)
     fitted = np.flatnonzero(np.isfinite(fwhm))
     if sharpness is not None and len(fitted) > 2:
         typical = np.median(fwhm[fitted[np.argsort(-peak[fitted])]][:50])
-        keep = ~(fwhm < 0.5 * typical)
-        x, y, peak, sharp, fwhm, shape = (a[keep] for a in (x, y, peak, sharp, fwhm, shape))
-    radius = 1.5 * width
-    if len(x):
-        flux, flux_err, _ = sep.sum_circle(
-            sky, x, y, radius, err=noise, mask=bad, gain=gain, subpix=5
+        # The width of a faint star is narrow by chance; its relative error is about one over the
+        # signal to noise of its peak.
+        keep = ~(fwhm * (1 + 2 * noise / np.maximum(peak, noise)) < 0.5 * typical)
+        x, y, peak, sharp, fwhm, shape, noise = (
+            a[keep] for a in (x, y, peak, sharp, fwhm, shape, noise)
         )
-    else:
-        flux = flux_err = np.empty(0)
+    radius = 1.5 * width
+    flux = flux_err = np.empty(0)
+    if len(x):
+        flux, unit, _ = sep.sum_circle(sky, x, y, radius, err=1.0, mask=bad, subpix=5)
+        photons = 0.0 if gain is None else np.maximum(flux, 0) / gain
+        flux_err = np.sqrt((unit * noise) ** 2 + photons)
     bits = np.where(
         (x < radius) | (y < radius) | (x > nx - 1 - radius) | (y > ny - 1 - radius), EDGE, 0
     )
-    bits |= np.where(_touches(flags & pixels.SATURATED, x, y, max(width, 2.0)), SATURATED, 0)
-    bits |= np.where(_touches(flags & HIDDEN, x, y, width), BAD_PIXEL, 0)
+    bits |= np.where(_touches(plane.flags, pixels.SATURATED, x, y, max(width, 2.0)), SATURATED, 0)
+    bits |= np.where(_touches(plane.flags, HIDDEN, x, y, width), BAD_PIXEL, 0)
     with np.errstate(invalid="ignore", divide="ignore"):
         columns = (x, y, flux, peak, fwhm, elongation(shape), sharp, flux / flux_err)
     table = Table(dict(zip(COLUMNS, columns, strict=True)))
@@ -369,7 +307,7 @@ def _measure(sky, noise, flags, bad, x, y, width, *, gain, sharpness):
     table = table[np.isfinite(table["flux"]) & (table["flux"] > 0)]
     # Ties are broken by position, so that the order never depends on the finder.
     table = table[np.lexsort((table["x"], table["y"], -table["flux"]))]
-    table = _separate(table, width)
+    table = _separate(table, width)[:brightest]
     table.meta["fwhm"] = field_fwhm(table)
     table.meta["beta"] = beta
     return table
@@ -389,10 +327,14 @@ def _separate(table, width):
     return table[keep]
 
 
-def _touches(flags, x, y, radius):
-    """Tell for each star whether a flagged pixel lies within the radius."""
-    rows, columns = np.nonzero(flags)
-    if not len(rows) or not len(x):
-        return np.zeros(len(x), bool)
-    distance, _ = cKDTree(np.column_stack([columns, rows])).query(np.column_stack([x, y]))
-    return distance <= radius
+@njit(cache=True)
+def _touches(flags, bits, x, y, radius):
+    """Tell for each star whether a pixel with one of the bits lies within the radius."""
+    ny, nx = flags.shape
+    found = np.zeros(x.size, np.bool_)
+    for k in range(x.size):
+        for j in range(max(0, int(y[k] - radius)), min(ny, int(y[k] + radius) + 2)):
+            for i in range(max(0, int(x[k] - radius)), min(nx, int(x[k] + radius) + 2)):
+                if flags[j, i] & bits and (i - x[k]) ** 2 + (j - y[k]) ** 2 <= radius * radius:
+                    found[k] = True
+    return found
