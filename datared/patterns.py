@@ -1,35 +1,54 @@
 """Patterns: the pattern of detected stars found again among the stars of a catalogue.
 
-Two detected stars and two catalogue stars at the right distance from each other propose a
-transformation; the other detected stars vote on it. A proposal with many more votes than chance
-gives is refined and then judged by its odds against chance.
+Three detected stars and three catalogue stars that form the same triangle, of about the right
+size, propose a transformation; the other detected stars vote on it. The proposals with the most
+votes are refined and then judged by their odds against chance.
 """
 
 import math
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 from scipy.spatial import cKDTree
 
-__all__ = ["MIN_LOG_ODDS", "Pattern", "find_pattern", "judge", "log_odds", "mutual_matches"]
+from datared.neighbours import count_around, nearest
+from datared.triangles import find_triangles, sort_triangles, vote
 
+__all__ = [
+    "MIN_LOG_ODDS",
+    "MOST_STRETCH",
+    "Pattern",
+    "find_pattern",
+    "judge",
+    "log_odds",
+    "mutual_matches",
+]
+
+#: Most cells of the painted catalogue along one side.
+MOST_CELLS = 6000
 #: A pattern is believed when the odds for it, against a chance alignment, are a billion to one
 #: (Lang et al. 2010, AJ 139, 1782, section 2.4).
 MIN_LOG_ODDS = math.log(1e9)
 #: A pattern with such odds needs no comparison with the next proposals.
 CERTAIN = 5 * MIN_LOG_ODDS
-#: Number of catalogue stars, on the area of one frame, per detected star in the vote.
+#: Number of catalogue stars, on the area of one frame, per detected star.
 CATALOGUE_DEPTH = 2.0
-#: How many detected stars propose and how many vote, round after round, by brightness.
-ROUNDS = ((12, 25), (25, 60), (45, 110))
-#: Share of the stars that must vote for a proposal for it to stay in the race.
-LEAST_VOTES = 0.1
+#: Largest number of catalogue stars that are compared: they have numbers of 16 bits.
+DEEPEST = 32_000
+#: Detected stars of each round by rank of brightness, from the first to before the second.
+ROUNDS = ((0, 15), (0, 30), (0, 60), (0, 110))
+#: Rounds without the brightest stars of the frame, which a deep catalogue does not have.
+LATER_ROUNDS = ((40, 100), (100, 160), (200, 260), (400, 460))
+#: Fits that are stretched by more in one direction are not believed. Refraction 10 degrees above
+#: the horizon stretches by 1 %.
+MOST_STRETCH = 1.03
+#: Stars with which a pattern is judged.
+JUDGES = 110
 #: Proposals with the most votes that are judged in each round.
-CANDIDATES = 30
-#: Proposals that are put to the vote in one round, the pairs of the brightest stars first: some
-#: seconds. A frame of noise, whose pairs all find partners, must not hold up a night.
-MOST_PROPOSALS = 10_000_000
+CANDIDATES = 20
+#: Bounds on the work of one round: triangles of either list, the brightest stars first, and
+#: votes asked for. A frame of noise must not hold up a night.
+MOST_TRIANGLES, MOST_VOTES = 600_000, 10_000_000
 
 
 class Pattern(NamedTuple):
@@ -51,7 +70,10 @@ class Pattern(NamedTuple):
     log_odds: float
 
 
-def find_pattern(stars, catalogue, *, size, scale, search_radius, scale_tolerance=0.1, error=3.0):
+def find_pattern(
+    stars, catalogue, *, size, scale, search_radius, scale_tolerance=0.1, error=3.0,
+    thorough=True,
+):  # fmt: skip
     """Find a frame's stars among catalogue stars of a plane.
 
     Rotation and parity are free. Up to two thirds of either list may be spurious.
@@ -69,42 +91,48 @@ def find_pattern(stars, catalogue, *, size, scale, search_radius, scale_toleranc
     search_radius : float
         Largest distance of the middle of the frame from where it is expected, in plane units.
     scale_tolerance : float
-        Largest relative error of the scale.
+        Largest relative error of the scale, as a factor 1 - tolerance or its inverse.
     error : float
         How far, in pixels, a star may be from its place in the first, linear fit.
+    thorough : bool
+        Whether to try also without the brightest stars of the frame.
 
     Returns
     -------
     Pattern or None
         The best pattern if its odds are good enough, else None.
     """
-    reach = search_radius + 0.5 * math.hypot(*size) * scale * (1 + scale_tolerance)
+    # A scale is as wrong by the factor 1 / (1 - tolerance) as by 1 - tolerance.
+    largest = 1 / (1 - min(scale_tolerance, 0.9))
+    reach = search_radius + 0.5 * math.hypot(*size) * scale * largest
     near = np.flatnonzero(np.hypot(*catalogue.T) <= reach)
-    catalogue = catalogue[near]
+    # From here on a unit of the plane is a pixel of the expected scale.
+    catalogue = catalogue[near] / scale
     if min(len(stars), len(catalogue)) < 5:
         return None
-    share = max(1.0, math.pi * reach**2 / (size[0] * size[1] * scale**2))
-    done = None
-    for n_pairs, n_votes in ROUNDS:
-        n_pairs, n_votes = min(n_pairs, len(stars)), min(n_votes, len(stars))
-        depth = min(int(CATALOGUE_DEPTH * n_votes * share), len(catalogue))
-        if (n_votes, depth) == done:
-            break
-        done = (n_votes, depth)
+    share = max(1.0, math.pi * (reach / scale) ** 2 / (size[0] * size[1]))
+    done = set()
+    for first, last in ROUNDS + (LATER_ROUNDS if thorough else ()):
+        chosen = np.arange(min(first, len(stars)), min(last, len(stars)))
+        depth = min(int(CATALOGUE_DEPTH * len(chosen) * share), len(catalogue), DEEPEST)
+        if len(chosen) < 5 or (first, len(chosen)) in done:
+            continue
+        done.add((first, len(chosen)))
         proposals = _proposals(
-            stars[:n_votes], catalogue[:depth], n_pairs, 0.12 * math.hypot(*size), scale,
-            search_radius, scale_tolerance, 1.5 * error,
-        )  # fmt: skip
+            stars[chosen], catalogue[:depth], size, search_radius / scale, largest, error
+        )
+        judges = np.arange(first, min(first + JUDGES, len(stars)))
         best = None
-        for a, b, c, d, mirrored in proposals:
-            affine = _similarity(stars[[a, b]], catalogue[[c, d]], mirrored)
-            pattern = _refine(stars, catalogue, affine, scale, scale_tolerance, error, size)
+        for proposal in proposals:
+            pattern = _refine(stars[judges], catalogue, proposal, largest, error, size)
             if pattern is not None and (best is None or pattern.log_odds > best.log_odds):
                 best = pattern
                 if best.log_odds > CERTAIN:
                     break
         if best is not None and best.log_odds > MIN_LOG_ODDS:
-            return best._replace(catalogue=near[best.catalogue])
+            return Pattern(
+                best.affine * scale, judges[best.detected], near[best.catalogue], best.log_odds
+            )
     return None
 
 
@@ -131,9 +159,8 @@ def mutual_matches(first, second, radius):
     """
     if not len(first) or not len(second):
         return np.empty(0, int), np.empty(0, int)
-    distance, there = cKDTree(second).query(first, distance_upper_bound=radius)
-    _, back = cKDTree(first).query(second)
-    i = np.flatnonzero(np.isfinite(distance))
+    there, back = nearest(first, second, radius)
+    i = np.flatnonzero(there >= 0)
     i = i[back[there[i]] == i]
     return i, there[i]
 
@@ -192,7 +219,8 @@ def judge(predicted, catalogue, i, j, *, size, scale, leverage=0.0, n_fitted=3, 
     n_fitted : int
         Number of stars that the fit takes for itself.
     reach : float
-        Pixels around a star over which the density of the catalogue is counted.
+        Pixels around a star over which the density of the catalogue is counted. Matched stars
+        within a quarter of it count as one, the brightest.
 
     Returns
     -------
@@ -201,137 +229,101 @@ def judge(predicted, catalogue, i, j, *, size, scale, leverage=0.0, n_fitted=3, 
     """
     distance = np.hypot(*(predicted[i] - catalogue[j]).T) / (1 - np.minimum(leverage, 0.9))
     sigma = max(float(np.sqrt(np.mean(distance**2) / 2)), 0.2 * scale) if len(i) else scale
-    near = cKDTree(predicted).query(catalogue)[0] <= 0.25 * math.hypot(*size) * scale
+    # More than the frame is counted, so that chance is not underrated at the catalogue's edge.
+    middle = np.median(predicted, axis=0)
+    near = np.hypot(*(catalogue - middle).T) <= 0.5 * math.hypot(*size) * scale
     mean = max(np.count_nonzero(near), len(i), 1) / (size[0] * size[1] * scale**2)
-    count = cKDTree(catalogue).query_ball_point(predicted, reach * scale, return_length=True)
+    count = count_around(predicted, catalogue, reach * scale)
     # The star's own match is not part of the chance around it. In the core of a cluster chance
     # is more frequent than over the frame: two clumps on each other match by themselves.
     density = np.maximum(mean, np.maximum(count - 1, 0) / (math.pi * (reach * scale) ** 2))
     matched = np.zeros(len(predicted), bool)
     matched[i] = True
-    return log_odds(distance, matched, density, sigma=sigma, n_fitted=n_fitted)
+    # Detections that stand together are one piece of evidence: where a star is detected twice
+    # and is twice in the catalogue, both agree as soon as one does.
+    close = cKDTree(predicted[i]).query_pairs(reach * scale / 4, output_type="ndarray")
+    single = np.ones(len(predicted), bool)
+    single[i[close.max(axis=1)]] = False
+    return log_odds(
+        distance[single[i]], matched[single], density[single], sigma=sigma, n_fitted=n_fitted
+    )
 
 
-def _similarity(stars, catalogue, mirrored):
-    """Affine matrix of the similarity that takes two stars to two catalogue stars."""
-    flip = -1.0 if mirrored else 1.0
-    (dx, dy), (du, dv) = stars[1] - stars[0], catalogue[1] - catalogue[0]
-    ratio = complex(du, dv) / complex(dx, flip * dy)
-    linear = np.array([[ratio.real, ratio.imag], [-flip * ratio.imag, flip * ratio.real]])
-    return np.vstack([catalogue[0] - stars[0] @ linear, linear])
-
-
-def _refine(stars, catalogue, affine, scale, scale_tolerance, error, size):
+def _refine(stars, catalogue, affine, largest, error, size):
     """Improve a proposal by matches and affine fits, and judge it; None if it falls apart."""
-    bright = stars[: ROUNDS[-1][1]]
-    design = np.column_stack([np.ones(len(bright)), bright])
-    for radius in (2.0 * error, 1.5 * error, error, error):
-        i, j = mutual_matches(design @ affine, catalogue, radius * scale)
+    here = np.hypot(*(catalogue - affine[0]).T) <= 0.55 * largest * math.hypot(*size)
+    here = np.flatnonzero(here)
+    there = catalogue[here]
+    design = np.column_stack([np.ones(len(stars)), stars])
+    # Few stars, perhaps on one side, determine a similarity well but not yet a shear.
+    for radius, fit in ((2.0, _similarity), (1.5, _similarity), (1.0, _affine), (1.0, _affine)):
+        i, j = mutual_matches(design @ affine, there, radius * error)
         if len(i) < 5:
             return None
-        affine = np.linalg.lstsq(design[i], catalogue[j], rcond=None)[0]
+        affine = fit(stars[i], there[j], affine)
         # A shear or a stretch is no image of the sky: such fits come from chance alone.
         long, short = np.linalg.svd(affine[1:], compute_uv=False)
-        middle = math.sqrt(long * short) / scale
-        if long > 1.1 * short or not abs(middle - 1) < 1.2 * scale_tolerance + 0.01:
+        middle = math.sqrt(long * short)
+        if long > MOST_STRETCH * short or abs(math.log(middle)) > math.log(1.01 * largest):
             return None
-    i, j = mutual_matches(design @ affine, catalogue, error * scale)
+    i, j = mutual_matches(design @ affine, there, error)
     if len(i) < 5:
         return None
     q, _ = np.linalg.qr(design[i])
     odds = judge(
-        design @ affine, catalogue, i, j, size=size, scale=scale,
+        design @ affine, there, i, j, size=size, scale=1.0,
         leverage=(q**2).sum(axis=1), n_fitted=3, reach=15 * error,
     )  # fmt: skip
-    return Pattern(affine, i, j, odds)
+    return Pattern(affine, i, here[j], odds)
 
 
-def _proposals(stars, catalogue, n_pairs, shortest, scale, search_radius, scale_tolerance, error):
-    """Return the proposals with the most votes, as rows (a, b, c, d, mirrored), best first."""
-    longest = math.hypot(*np.ptp(stars, axis=0)) * scale * (1 + scale_tolerance)
-    pairs = cKDTree(catalogue).query_pairs(longest, output_type="ndarray")
-    if not len(pairs):
+def _affine(stars, catalogue, _):
+    """Affine matrix through matched stars."""
+    design = np.column_stack([np.ones(len(stars)), stars])
+    return np.linalg.lstsq(design, catalogue, rcond=None)[0]
+
+
+def _similarity(stars, catalogue, before):
+    """Shift, turn and scale through matched stars; the parity is that of the matrix before."""
+    flip = np.sign(np.linalg.det(before[1:]))
+    star, sky = stars @ np.array([1, 1j * flip]), catalogue @ np.array([1, 1j])
+    middle, place = star.mean(), sky.mean()
+    ratio = np.vdot(star - middle, sky - place) / np.vdot(star - middle, star - middle).real
+    shift = place - ratio * middle
+    re, im = ratio.real, ratio.imag
+    return np.array([[shift.real, shift.imag], [re, im], [-flip * im, flip * re]])
+
+
+def _proposals(stars, catalogue, size, search_radius, largest, error):
+    """Return the proposals with the most votes as affine matrices, best first."""
+    # The more stars, the smaller the triangles: their number stays in proportion.
+    longest = min(0.8, math.sqrt(8 / len(stars))) * math.hypot(*size)
+    found = find_triangles(stars, longest, MOST_TRIANGLES)
+    known = find_triangles(catalogue, longest * largest, MOST_TRIANGLES)
+    if not len(found.corners) or not len(known.corners):
         return []
-    length = np.hypot(*(catalogue[pairs[:, 0]] - catalogue[pairs[:, 1]]).T)
-    order = np.lexsort((pairs[:, 1], pairs[:, 0], length))
-    # The catalogue is painted on a grid: whether a star has a partner is then one look-up.
-    cell = error * scale
+    # Sides are less wrong than positions: neighbours share most of the distortion.
+    slack = 1.1 * error
+    painted, low, cell = _paint(catalogue, 1.5 * error)
+    best = vote(
+        stars, catalogue, found, sort_triangles(known, slack / longest), painted, low, cell,
+        slack=slack, search_radius=search_radius, largest=largest,
+        n_keep=CANDIDATES, most=MOST_VOTES,
+    )  # fmt: skip
+    return best
+
+
+def _paint(catalogue, cell):
+    """Catalogue on a grid, so that whether a place has a star is one look-up."""
+    # A catalogue of the whole sky gets larger cells: the odds are judged without them.
+    cell = max(cell, float(np.ptp(catalogue, axis=0).max()) / MOST_CELLS)
     low = catalogue.min(axis=0) - 3 * cell
-    shape = ((catalogue.max(axis=0) - low) / cell).astype(int) + 4
+    nx, ny = ((catalogue.max(axis=0) - low) / cell).astype(int) + 4
     column, row = ((catalogue - low) / cell).astype(int).T
-    painted = np.full(shape[::-1], -1, np.int32)
+    painted = np.full((ny, nx), -1, np.int16)
+    number = np.arange(len(catalogue))
     for dy in (-1, 0, 1):
         for dx in (-1, 0, 1):
-            painted[row + dy, column + dx] = np.arange(len(catalogue))
-    painted[row, column] = np.arange(len(catalogue))
-    found = _vote(
-        stars, catalogue, pairs[order].astype(np.int64), length[order], painted,
-        float(low[0]), float(low[1]), float(1 / cell), n_pairs, float(shortest), float(scale),
-        float(search_radius), float(scale_tolerance), CANDIDATES, LEAST_VOTES, MOST_PROPOSALS,
-    )  # fmt: skip
-    return [tuple(int(v) for v in line[1:]) for line in found if line[0] > 0]
-
-
-@njit(cache=True)
-def _vote(
-    stars, catalogue, pairs, length, painted, u0, v0, per_cell, n_pairs, shortest, scale,
-    search_radius, scale_tolerance, n_keep, least, most,
-):  # fmt: skip
-    """Let the stars vote on every proposal; return the best as (votes, a, b, c, d, mirrored)."""
-    best = np.zeros((n_keep, 6), np.int64)
-    ny, nx = painted.shape
-    n_stars = stars.shape[0]
-    used = np.full(catalogue.shape[0], -1, np.int64)
-    n_proposal = 0
-    for b in range(1, n_pairs):
-        for a in range(b):
-            dx, dy = stars[b, 0] - stars[a, 0], stars[b, 1] - stars[a, 1]
-            pixels = math.hypot(dx, dy)
-            if pixels < shortest:
-                continue
-            norm = pixels * pixels
-            first = np.searchsorted(length, pixels * scale * (1 - scale_tolerance))
-            last = np.searchsorted(length, pixels * scale * (1 + scale_tolerance))
-            if n_proposal > most:
-                return best
-            for p in range(first, last):
-                for turn in range(4):
-                    c, d = pairs[p, turn % 2], pairs[p, 1 - turn % 2]
-                    flip = -1.0 if turn >= 2 else 1.0
-                    du = catalogue[d, 0] - catalogue[c, 0]
-                    dv = catalogue[d, 1] - catalogue[c, 1]
-                    # Complex ratio of the two pairs; mirrored frames have their y negated.
-                    re = (du * dx + dv * flip * dy) / norm
-                    im = (dv * dx - du * flip * dy) / norm
-                    u = catalogue[c, 0] - re * stars[a, 0] + im * flip * stars[a, 1]
-                    v = catalogue[c, 1] - im * stars[a, 0] - re * flip * stars[a, 1]
-                    if u * u + v * v > search_radius * search_radius:
-                        continue
-                    n_proposal += 1
-                    votes = 0
-                    for s in range(n_stars):
-                        sx, sy = stars[s, 0], flip * stars[s, 1]
-                        column = int((u + re * sx - im * sy - u0) * per_cell)
-                        row = int((v + im * sx + re * sy - v0) * per_cell)
-                        if 0 <= column < nx and 0 <= row < ny:
-                            star = painted[row, column]
-                            # Each catalogue star votes once, or a cluster would elect itself.
-                            if star >= 0 and used[star] != n_proposal:
-                                used[star] = n_proposal
-                                votes += 1
-                        # A proposal that can no more be among the best, or has so few votes that
-                        # it will not be believed, is left early.
-                        if votes + n_stars - 1 - s <= best[n_keep - 1, 0]:
-                            break
-                        if s % 10 == 9 and votes < 1 + least * s:
-                            votes = 0
-                            break
-                    if votes < 4 or votes <= best[n_keep - 1, 0]:
-                        continue
-                    k = n_keep - 1
-                    while k > 0 and best[k - 1, 0] < votes:
-                        best[k] = best[k - 1]
-                        k -= 1
-                    best[k, 0], best[k, 1], best[k, 2] = votes, a, b
-                    best[k, 3], best[k, 4], best[k, 5] = c, d, 1 if turn >= 2 else 0
-    return best
+            painted[row + dy, column + dx] = number
+    painted[row, column] = number
+    return painted, low, cell

@@ -7,7 +7,16 @@ terms are scale, rotation and parity, the higher ones are distortion.
 import numpy as np
 from astropy.wcs import WCS, Sip
 
-__all__ = ["best_order", "build_wcs", "design", "from_plane", "powers", "to_plane"]
+__all__ = [
+    "best_order",
+    "build_wcs",
+    "design",
+    "from_plane",
+    "least_squares",
+    "mean_direction",
+    "powers",
+    "to_plane",
+]
 
 #: Stars needed for each coefficient and axis of a distortion polynomial.
 STARS_PER_TERM = 4
@@ -74,6 +83,37 @@ def from_plane(xi, eta, ra0, dec0):
     return ra, dec
 
 
+def mean_direction(ra, dec):
+    """Mean direction of positions on the sky; right ascension 0 and the poles are no trap.
+
+    Parameters
+    ----------
+    ra, dec : numpy.ndarray of float, shape (n,)
+        Positions in degrees.
+
+    Returns
+    -------
+    ra0, dec0 : float
+        The mean direction in degrees.
+    extent : float
+        Largest distance of a position from it in arcsec.
+
+    Examples
+    --------
+    >>> ra0, dec0, extent = mean_direction(np.array([359.0, 1.0]), np.array([0.0, 0.0]))
+    >>> abs(round((ra0 + 180) % 360 - 180, 9)), dec0, round(extent)
+    (0.0, 0.0, 3600)
+    """
+    a, d = np.radians(ra), np.radians(dec)
+    vectors = np.stack([np.cos(d) * np.cos(a), np.cos(d) * np.sin(a), np.sin(d)])
+    mean = vectors.mean(axis=1)
+    mean /= np.linalg.norm(mean)
+    chord = np.linalg.norm(vectors - mean[:, None], axis=0).max()
+    extent = np.degrees(2 * np.arcsin(min(chord / 2, 1.0))) * 3600
+    ra0, dec0 = np.arctan2(mean[1], mean[0]), np.arctan2(mean[2], np.hypot(mean[0], mean[1]))
+    return float(np.degrees(ra0)) % 360, float(np.degrees(dec0)), float(extent)
+
+
 def powers(order):
     """Exponents (p, q) of the polynomial's terms: the constant, then by rising order.
 
@@ -114,35 +154,52 @@ def design(pixel, order):
     return np.column_stack([x**p * y**q for p, q in powers(order)])
 
 
-def _least_squares(pixel, plane, weight, order):
-    """Weighted fit; return coefficients and each star's residual predicted without it."""
-    # Offsets in units of about half the frame keep the columns comparable.
-    unit = float(np.abs(pixel).max())
-    terms = design(pixel / unit, order)
-    q, r = np.linalg.qr(terms * weight[:, None])
-    coefficients = np.linalg.solve(r, q.T @ (plane * weight[:, None]))
-    rest = plane - terms @ coefficients
-    leverage = np.minimum((q**2).sum(axis=1), 0.95)
-    coefficients /= np.array([unit ** (p + s) for p, s in powers(order)])[:, None]
-    return coefficients, rest, rest / (1 - leverage)[:, None]
+def least_squares(terms, values, weight):
+    """Weighted linear least squares by the normal equations, with the leverage of each row.
+
+    The columns should be of order one; a combination of columns that the rows do not determine
+    gets no part in the result.
+
+    Parameters
+    ----------
+    terms : numpy.ndarray of float, shape (n, n_terms)
+        Matrix of the terms.
+    values : numpy.ndarray of float, shape (n, 2)
+        What is fitted.
+    weight : numpy.ndarray of float, shape (n,)
+        Inverse errors.
+
+    Returns
+    -------
+    coefficients : numpy.ndarray of float, shape (n_terms, 2)
+        The fit.
+    leverage : numpy.ndarray of float, shape (n,)
+        Share of each row in its own prediction, 0 to 1.
+    """
+    weighted = terms * weight[:, None]
+    # A few terms: the inverse of a small matrix is faster than a decomposition of a long one.
+    inverse = np.linalg.pinv(weighted.T @ weighted, rcond=1e-13, hermitian=True)
+    half = weighted @ inverse
+    coefficients = half.T @ (values * weight[:, None])
+    return coefficients, np.einsum("ij,ij->i", half, weighted)
 
 
-def _clipped_fit(pixel, plane, weight, order):
+def _clipped_fit(terms, plane, weight):
     """Fit without outliers; return coefficients, used stars and each star's misfit in sigma.
 
     The misfit is that of the prediction without the star itself.
     """
-    keep = np.ones(len(pixel), bool)
+    keep = np.ones(len(terms), bool)
     for _ in range(10):
         used = keep
-        coefficients, _, alone = _least_squares(pixel[used], plane[used], weight[used], order)
-        distance = weight * np.hypot(*(plane - design(pixel, order) @ coefficients).T)
+        coefficients, leverage = least_squares(terms[used], plane[used], weight[used])
+        distance = weight * np.hypot(*(plane - terms @ coefficients).T)
         # The median of a Rayleigh distribution is 1.177 sigma of one axis.
         limit = 4.5 * np.median(distance[used]) / 1.177
         keep = distance <= max(limit, 1e-12)
-        if np.count_nonzero(keep) < 1.5 * len(powers(order)) or np.array_equal(keep, used):
+        if np.count_nonzero(keep) < 1.5 * terms.shape[1] or np.array_equal(keep, used):
             break
-    distance[used] = weight[used] * np.hypot(*alone.T)
+    distance[used] /= 1 - np.minimum(leverage, 0.95)
     return coefficients, used, distance
 
 
@@ -179,14 +236,19 @@ def best_order(pixel, plane, weight, sip_order):
             orders[0] -= 1
     else:
         orders = [1] + [n for n in (2, 3, 4) if len(pixel) >= STARS_PER_TERM * len(powers(n))]
-    fits = [_clipped_fit(pixel, plane, weight, order) for order in orders]
+    # Offsets in units of about half the frame keep the columns comparable.
+    unit = float(np.abs(pixel).max())
+    terms = design(pixel / unit, orders[-1])
+    fits = [_clipped_fit(terms[:, : len(powers(order))], plane, weight) for order in orders]
     limit = max(4.5 * min(np.median(misfit) for _, _, misfit in fits) / 1.177, 1e-12)
     scores = [np.sqrt(np.mean(np.minimum(misfit, limit) ** 2)) for _, _, misfit in fits]
     best = 0
     for k in range(1, len(orders)):
         if scores[k] < GAIN_NEEDED * scores[best]:
             best = k
-    return *fits[best][:2], orders[best]
+    order = orders[best]
+    units = np.array([unit ** (p + q) for p, q in powers(order)])
+    return fits[best][0] / units[:, None], fits[best][1], order
 
 
 def build_wcs(coefficients, order, *, ra0, dec0, shape):
@@ -235,10 +297,11 @@ def build_wcs(coefficients, order, *, ra0, dec0, shape):
     axes = [np.linspace(-0.55, 0.55, 25) * n for n in shape[::-1]]
     pixel = np.stack(np.meshgrid(*axes), axis=-1).reshape(-1, 2)
     linear = pixel + design(pixel, order)[:, 3:] @ terms[3:]
-    back, _, _ = _least_squares(linear, pixel - linear, np.ones(len(pixel)), order + 1)
+    unit = float(np.abs(linear).max())
+    back, _ = least_squares(design(linear / unit, order + 1), pixel - linear, np.ones(len(pixel)))
     inverse = np.zeros((2, order + 2, order + 2))
     for (p, q), term in zip(powers(order + 1), back, strict=True):
-        inverse[:, p, q] = term
+        inverse[:, p, q] = term / unit ** (p + q)
     wcs.sip = Sip(*forward, *inverse, wcs.wcs.crpix)
     wcs.wcs.set()
     return wcs

@@ -4,21 +4,30 @@ from dataclasses import dataclass
 
 import numpy as np
 from astropy import units as u
-from astropy.coordinates import SkyCoord
 from astropy.table import Table
 from astropy.wcs import WCS
 
 from datared.errors import SolveError
-from datared.patterns import MIN_LOG_ODDS, find_pattern, judge, mutual_matches
-from datared.projection import best_order, build_wcs, design, from_plane, powers, to_plane
-from datared.sources import EDGE, SATURATED
+from datared.patterns import MIN_LOG_ODDS, find_pattern
+from datared.platefit import (
+    chance_odds,
+    corner_error,
+    fit_plate,
+    plate_residuals,
+    star_catalogue,
+    star_list,
+)
+from datared.projection import build_wcs, from_plane, powers, to_plane
+from datared.startmodels import common_shift, linear_start, search_places, wcs_start
 
-__all__ = ["Solution", "solve_frame"]
+__all__ = ["Solution", "refine_frame", "solve_frame"]
 
-#: Error of a position that no centroid beats (px): pixel response and catalogue.
-ERROR_FLOOR = 0.03
-#: Stars with a larger centroid error (px) do not take part in the fit if `ENOUGH` better do.
-USEFUL_ERROR, ENOUGH = 0.06, 40
+#: A solution whose corners are more uncertain (px, one sigma) is refused.
+MOST_CORNER_ERROR = 2.0
+#: How far (px) a star may be from where an approximate WCS puts it.
+REACH = 30.0
+#: Stars that decide on the shift of an approximate WCS.
+SHIFT_STARS = 200
 
 
 @dataclass(frozen=True)
@@ -32,7 +41,8 @@ class Solution:
     matched : astropy.table.Table
         One row per matched star: ``source`` and ``catalogue`` (rows of the two lists), ``x``,
         ``y`` (px, measured), ``ra``, ``dec`` (deg, catalogue), ``dx``, ``dy`` (px, measured minus
-        predicted) and ``used`` (took part in the fit).
+        predicted), ``error`` (px, of the centroid along one axis), ``good`` (could take part in
+        the fit) and ``used`` (took part in it).
     rms_px, rms_arcsec : float
         Root mean square length of the residuals of the stars used.
     n_matched : int
@@ -47,6 +57,12 @@ class Solution:
         Order of the distortion polynomial; 1 is none.
     log_odds : float
         Natural logarithm of the odds against a chance alignment.
+    solver : str
+        What found it: ``catalogue`` (`solve_frame`), or what gave the start to `refine_frame`.
+    tried : tuple of str
+        Sentences: what was tried, in this order.
+    shared : bool
+        True if the distortion is the night's and only the linear part was fitted.
     """
 
     wcs: WCS
@@ -59,6 +75,9 @@ class Solution:
     mirrored: bool
     order: int
     log_odds: float
+    solver: str = "catalogue"
+    tried: tuple[str, ...] = ()
+    shared: bool = False
 
 
 def solve_frame(
@@ -71,6 +90,7 @@ def solve_frame(
     search_radius=30 * u.arcmin,
     scale_tolerance=0.1,
     sip_order=None,
+    distortion=None,
 ):
     """Find where a frame points, from its stars and a catalogue; no network is needed.
 
@@ -100,6 +120,8 @@ def solve_frame(
         Largest relative error of ``scale``.
     sip_order : int, optional
         Order of the distortion (1: none); chosen by cross-validation where it is not given.
+    distortion : datared.distortion.Distortion, optional
+        Known distortion of frames of this shape; then only the linear part is fitted.
 
     Returns
     -------
@@ -109,10 +131,11 @@ def solve_frame(
     Raises
     ------
     SolveError
-        If no solution is sure enough; the message says what was tried.
+        If no solution is sure enough; the message says what was tried and what to try next.
 
     Examples
     --------
+    >>> from astropy.coordinates import SkyCoord
     >>> rng = np.random.default_rng(4)
     >>> stars = Table({"ra": 150 + rng.uniform(-0.2, 0.2, 60), "dec": rng.uniform(-0.2, 0.2, 60)})
     >>> xi, eta = to_plane(stars["ra"], stars["dec"], 150.0, 0.0)
@@ -126,181 +149,178 @@ def solve_frame(
     radius = u.Quantity(search_radius, u.arcmin).to_value(u.arcsec)
     if not scale > 0 or not radius > 0:
         raise ValueError(f"scale {scale} and search_radius {search_radius} must be positive")
-    order_by_flux, pixel, error, clean = _star_list(sources, shape)
-    ra, dec, rows = _star_catalogue(catalogue)
-    stars = "1 star" if len(pixel) == 1 else f"{len(pixel)} stars"
-    tried = f"{stars} in the frame, {len(ra)} in the catalogue"
-    if min(len(pixel), len(ra)) < 5:
-        raise SolveError(f"{tried}: too few to recognise a pattern, 5 are needed in each")
-    ra0, dec0, extent = _middle(ra, dec)
-    if center is not None and np.isfinite(center.ra.deg) and np.isfinite(center.dec.deg):
-        ra0, dec0 = float(np.ravel(center.icrs.ra.deg)[0]), float(np.ravel(center.icrs.dec.deg)[0])
-    else:
-        radius = extent
-    plane = np.column_stack(to_plane(ra, dec, ra0, dec0)) * 3600
-    seen = np.isfinite(plane).all(axis=1)
-    pattern = None
+    stars, straight, ra, dec, rows, count = _read(sources, catalogue, shape, distortion)
+    tried = [count]
+    if min(len(straight), len(ra)) < 5:
+        raise SolveError(f"{tried[0]}: too few to recognise a pattern, 5 are needed in each")
+    near = []
     # A hint that is more wrong than it was said to be still leaves the rest of the catalogue.
-    for reach in sorted({radius, max(radius, extent)}):
-        pattern = pattern or find_pattern(
-            pixel, plane[seen], size=shape[::-1], scale=scale, search_radius=reach,
-            scale_tolerance=scale_tolerance,
+    for ra0, dec0, reach in search_places(ra, dec, center=center, radius=radius):
+        plane = np.column_stack(to_plane(ra, dec, ra0, dec0)) * 3600
+        seen = np.isfinite(plane).all(axis=1)
+        near.append(np.count_nonzero(np.hypot(*plane.T) < reach + 0.5 * np.hypot(*shape) * scale))
+        pattern = find_pattern(
+            straight, plane[seen], size=shape[::-1], scale=scale, search_radius=reach,
+            scale_tolerance=scale_tolerance, thorough=len(near) == 1,
         )  # fmt: skip
-    if pattern is None:
-        raise SolveError(
-            f"{tried}: no pattern in common around RA {ra0:.3f} Dec {dec0:.3f} deg at "
-            f'{scale:.3f}"/px +- {scale_tolerance:.0%}. Check that the frame has stars, then the '
-            "pointing, pixel_scale, and that the catalogue covers the field"
-        )
+        where = f"within {reach / 60:.0f}' of RA {ra0:.3f} Dec {dec0:.3f} deg at "
+        where += f'{scale:.3f}"/px +- {scale_tolerance:.0%}'
+        if pattern is not None:
+            tried.append(f"a pattern {where}: found, log odds {pattern.log_odds:.0f}")
+            break
+        tried.append(f"a pattern {where}: none in common")
+    else:
+        raise SolveError(f"{'; '.join(tried)}: no pattern in common. {_advice(stars, near[0])}")
     # The plane moves to the middle of the frame; near the pole that turns its axes.
     ra1, dec1 = from_plane(*(pattern.affine[0] / 3600), ra0, dec0)
     same = np.flatnonzero(seen)[pattern.catalogue]
     there = np.column_stack(to_plane(ra[same], dec[same], ra1, dec1))
-    linear = np.linalg.lstsq(design(pixel[pattern.detected], 1), there, rcond=None)[0]
-    model = _Model(float(ra1), float(dec1), 1, linear)
-    matched = _fit(model, pixel, error, clean, ra, dec, shape, sip_order)
-    solution = _solution(model, matched, pixel, ra, dec, order_by_flux, rows, shape)
-    if solution.log_odds < MIN_LOG_ODDS:
+    model = linear_start(
+        straight[pattern.detected], there, ra0=float(ra1), dec0=float(dec1), distortion=distortion
+    )
+    return _finish(model, stars, ra, dec, rows, sip_order, distortion, "catalogue", tried)
+
+
+def refine_frame(
+    sources,
+    catalogue,
+    wcs,
+    *,
+    shape,
+    sip_order=None,
+    distortion=None,
+    solver="header",
+    tried=(),
+):
+    """Fit a frame anew from an approximate WCS, and refuse it if the stars do not confirm it.
+
+    No pattern is searched. The brighter stars vote on a common shift, all stars are matched and
+    fitted as in `solve_frame`, and the same odds against chance are asked for. With 30 % false
+    detections and a distortion of 2 px in the corners the start may be 28 px off, 1 % wrong in
+    scale, or turned by 0.3 degrees on frames of 4788 x 3194 with 60 stars, and by 1 degree on
+    frames of 1000 x 680; what is worse is refused.
+
+    Parameters
+    ----------
+    sources, catalogue : astropy.table.Table
+        As for `solve_frame`.
+    wcs : astropy.wcs.WCS
+        Celestial WCS of the frame in any projection.
+    shape : tuple of int
+        Shape of the frame, ``(ny, nx)``.
+    sip_order, distortion
+        As for `solve_frame`.
+    solver : str
+        Where the WCS is from; goes to ``Solution.solver``.
+    tried : sequence of str
+        Sentences on what was tried before.
+
+    Returns
+    -------
+    Solution
+        The solution and its residuals.
+
+    Raises
+    ------
+    SolveError
+        If the WCS is not celestial or the stars do not confirm it.
+    """
+    stars, straight, ra, dec, rows, count = _read(sources, catalogue, shape, distortion)
+    tried = [*tried, count]
+    if min(len(straight), len(ra)) < 5:
+        raise SolveError(f"{'; '.join(tried)}: too few to confirm a WCS, 5 are needed in each")
+    model = wcs_start(wcs, shape=shape, distortion=distortion)
+    if model is None:
+        raise SolveError(f"{'; '.join(tried)}: the WCS of the {solver} is not one of the sky")
+    plane = np.column_stack(to_plane(ra, dec, model.ra0, model.dec0))
+    shift, votes = common_shift(model, stars.pixel[:SHIFT_STARS], plane, reach=REACH)
+    tried.append(
+        f"the WCS of the {solver}: {votes} stars agree with a shift of "
+        f"{np.hypot(*shift) / model.size:.1f} px"
+    )
+    model.coefficients[0] += shift
+    return _finish(model, stars, ra, dec, rows, sip_order, distortion, solver, tried, radius=10.0)
+
+
+def _advice(stars, near):
+    """Say what to try next, the likeliest reason first."""
+    hints = []
+    if near < 20:
+        hints.append(f"The catalogue has only {near} stars there: does it cover the field?")
+    if len(stars.rows) < 20:
+        hints.append("The frame has few stars: is it cloudy or short? Lower the threshold.")
+    if np.count_nonzero(~stars.clean) > 0.5 * len(stars.rows):
+        hints.append("Most stars are saturated or cut by the edge: take a shorter exposure.")
+    hints.append(
+        "Check that the detections are stars and not hot pixels, then the pointing, pixel_scale "
+        "(binning?), and that the catalogue covers the field and goes as deep as the frame"
+    )
+    return " ".join(hints)
+
+
+def _read(sources, catalogue, shape, distortion):
+    """Stars, their pixel offsets without the known distortion, catalogue, and the numbers."""
+    stars = star_list(sources, shape)
+    ra, dec, rows = star_catalogue(catalogue)
+    n, straight = len(stars.rows), stars.pixel
+    if distortion is not None:
+        if tuple(distortion.shape) != tuple(shape):
+            raise ValueError(f"the distortion is for frames of {distortion.shape}, not {shape}")
+        straight = straight + distortion.displacement(straight)
+    count = f"{n} star{'s' * (n != 1)} in the frame, {len(ra)} in the catalogue"
+    return stars, straight, ra, dec, rows, count
+
+
+def _finish(model, stars, ra, dec, rows, sip_order, distortion, solver, tried, radius=6.0):
+    """Fit all stars, ask for the odds, and collect the solution."""
+    try:
+        matches = fit_plate(
+            model, stars, ra, dec, sip_order=sip_order, distortion=distortion, radius=radius
+        )
+    except SolveError as error:
+        raise SolveError(f"{'; '.join(tried)}: {error}") from error
+    shared = distortion is not None
+    n_fitted = len(powers(1 if shared else model.order))
+    odds = chance_odds(model, matches, stars, ra, dec, n_fitted=n_fitted)
+    tried.append(f"a fit of order {model.order} to {matches.used.sum()} stars: log odds {odds:.0f}")
+    if odds < MIN_LOG_ODDS:
         raise SolveError(
-            f"{tried}: a pattern was found but the fit to all stars did not confirm it"
+            f"{'; '.join(tried)}: the odds do not confirm it, {MIN_LOG_ODDS:.0f} are needed"
+        )
+    solution = _solution(model, matches, stars, ra, dec, rows, odds, solver, tried, shared)
+    error = corner_error(matches, stars, 1 if shared else model.order, solution.rms_px)
+    if error > MOST_CORNER_ERROR:
+        raise SolveError(
+            f"{'; '.join(tried)}: the stars that match leave the corners uncertain by "
+            f"{error:.0f} px; a fit that is right on one side only is refused"
         )
     return solution
 
 
-@dataclass
-class _Model:
-    """Plane coordinates (deg) as polynomials of pixel offsets from the middle of the frame."""
-
-    ra0: float
-    dec0: float
-    order: int
-    coefficients: np.ndarray
-
-    def predict(self, pixel):
-        return design(pixel, self.order) @ self.coefficients
-
-
-def _star_list(sources, shape):
-    """Rows by flux, pixel offsets from the middle, centroid errors (px), and clean stars."""
-    xy = np.column_stack([np.asarray(sources[name], float) for name in ("x", "y")]).reshape(-1, 2)
-    flux = np.asarray(sources["flux"], float)
-    rows = np.flatnonzero(np.isfinite(xy).all(axis=1) & np.isfinite(flux))
-    rows = rows[np.argsort(-flux[rows], kind="stable")]
-    middle = (np.array(shape[::-1]) - 1) / 2
-    error = np.full(len(rows), ERROR_FLOOR)
-    if {"snr", "fwhm"} <= set(sources.colnames):
-        snr, width = (np.asarray(sources[name], float)[rows] for name in ("snr", "fwhm"))
-        width = np.where(np.isfinite(width), width, np.nanmedian(width) if len(rows) else 1.0)
-        error = np.hypot(ERROR_FLOOR, 0.6 * width / np.maximum(snr, 0.1))
-    clean = np.ones(len(rows), bool)
-    if "flags" in sources.colnames:
-        clean = (np.asarray(sources["flags"])[rows] & (EDGE | SATURATED)) == 0
-    return rows, xy[rows] - middle, error, clean
-
-
-def _star_catalogue(catalogue):
-    """Positions of the catalogue's stars, brightest first, and their rows."""
-    ra, dec = (np.asarray(catalogue[name], float) for name in ("ra", "dec"))
-    bands = ("r", "G", "g", "V", "VT", "i")
-    magnitude = next((catalogue[name] for name in bands if name in catalogue.colnames), None)
-    if magnitude is None:
-        magnitude = np.zeros(len(ra))
-    magnitude = np.nan_to_num(np.ma.filled(np.ma.asarray(magnitude, float), 99.0), nan=99.0)
-    rows = np.flatnonzero(np.isfinite(ra) & np.isfinite(dec))
-    rows = rows[np.argsort(magnitude[rows], kind="stable")]
-    return ra[rows], dec[rows], rows
-
-
-def _middle(ra, dec):
-    """Mean direction of positions (deg) and the largest distance from it (arcsec)."""
-    coords = SkyCoord(ra, dec, unit="deg")
-    mean = SkyCoord(coords.cartesian.mean(), frame="icrs").spherical
-    middle = SkyCoord(mean.lon, mean.lat)
-    return middle.ra.deg, middle.dec.deg, float(coords.separation(middle).max().arcsec)
-
-
-def _fit(model, pixel, error, clean, ra, dec, shape, sip_order):
-    """Match all stars and fit, again and again; return (i, j, used) of the last round."""
-    radius = 6.0
-    near = 0.75 * np.hypot(*shape)
-    for round_ in range(8):
-        plane = np.column_stack(to_plane(ra, dec, model.ra0, model.dec0))
-        size = np.sqrt(abs(np.linalg.det(model.coefficients[1:3])))
-        inside = np.flatnonzero(np.hypot(*plane.T) < near * size)
-        i, j = mutual_matches(model.predict(pixel), plane[inside], radius * size)
-        j = inside[j]
-        good = _useful(error[i], clean[i])
-        if np.count_nonzero(good) < 4:
-            raise SolveError(f"the pattern fits, but only {len(i)} stars match; 4 are needed")
-        coefficients, used, order = best_order(
-            pixel[i[good]], plane[j[good]], 1 / (error[i[good]] * size), sip_order
-        )
-        # Where the middle of the frame falls is where the plane touches the sky next.
-        model.ra0, model.dec0 = map(float, from_plane(*coefficients[0], model.ra0, model.dec0))
-        shift = np.hypot(*coefficients[0]) / size
-        coefficients[0] = 0.0
-        same = order == model.order
-        model.order, model.coefficients = order, coefficients
-        rest = pixel_residuals(model, pixel[i], plane[j])[good][used]
-        spread = np.median(np.hypot(*rest.T))
-        smaller = float(np.clip(6 * spread, 1.0, 6.0))
-        if round_ > 1 and same and shift < 1e-7 and smaller == radius:
-            break
-        radius = smaller
-    flags = np.zeros(len(i), bool)
-    flags[np.flatnonzero(good)[used]] = True
-    return i, j, flags
-
-
-def _useful(error, clean):
-    """Stars for the fit: clean ones with good centroids, or the best of them if these are few."""
-    good = clean if np.count_nonzero(clean) >= 6 else np.ones(len(clean), bool)
-    ranked = np.sort(error[good])
-    limit = max(USEFUL_ERROR, ranked[min(ENOUGH, len(ranked)) - 1]) if len(ranked) else 0.0
-    return good & (error <= limit)
-
-
-def pixel_residuals(model, pixel, plane):
-    """Measured minus predicted positions in pixels, by the linear part of the model."""
-    return (model.predict(pixel) - plane) @ np.linalg.inv(model.coefficients[1:3])
-
-
-def _final_odds(model, matched, pixel, ra, dec, shape):
-    """Odds of the last fit, from the brighter stars of the frame."""
-    i, j, _ = matched
-    size = np.sqrt(abs(np.linalg.det(model.coefficients[1:3])))
-    plane = np.column_stack(to_plane(ra, dec, model.ra0, model.dec0))
-    seen = np.flatnonzero(np.isfinite(plane).all(axis=1))
-    n_bright = min(len(pixel), max(110, 2 * len(i)))
-    bright = i < n_bright
-    return judge(
-        model.predict(pixel[:n_bright]), plane[seen], i[bright],
-        np.searchsorted(seen, j[bright]), size=shape[::-1], scale=size,
-        n_fitted=len(powers(model.order)),
-    )  # fmt: skip
-
-
-def _solution(model, matched, pixel, ra, dec, source_rows, catalogue_rows, shape):
+def _solution(model, matches, stars, ra, dec, rows, odds, solver, tried, shared):
     """Collect a `Solution` from the last fit."""
-    i, j, used = matched
+    i, j = matches.star, matches.catalogue
+    pixel, shape = stars.pixel[i], stars.shape
     wcs = build_wcs(model.coefficients, model.order, ra0=model.ra0, dec0=model.dec0, shape=shape)
     plane = np.column_stack(to_plane(ra[j], dec[j], model.ra0, model.dec0))
-    rest = pixel_residuals(model, pixel[i], plane)
+    rest = plate_residuals(model, pixel, plane)
     middle = (np.array(shape[::-1]) - 1) / 2
     cd = model.coefficients[1:3].T
-    scale = float(np.sqrt(abs(np.linalg.det(cd)))) * 3600
-    rms = float(np.sqrt(np.mean(np.sum(rest[used] ** 2, axis=1))))
+    scale = model.size * 3600
+    rms = float(np.sqrt(np.mean(np.sum(rest[matches.used] ** 2, axis=1))))
     table = Table(
         {
-            "source": source_rows[i],
-            "catalogue": catalogue_rows[j],
-            "x": pixel[i, 0] + middle[0],
-            "y": pixel[i, 1] + middle[1],
+            "source": stars.rows[i],
+            "catalogue": rows[j],
+            "x": pixel[:, 0] + middle[0],
+            "y": pixel[:, 1] + middle[1],
             "ra": ra[j],
             "dec": dec[j],
             "dx": rest[:, 0],
             "dy": rest[:, 1],
-            "used": used,
+            "error": stars.error[i],
+            "good": matches.good,
+            "used": matches.used,
         }
     )
     return Solution(
@@ -313,5 +333,8 @@ def _solution(model, matched, pixel, ra, dec, source_rows, catalogue_rows, shape
         rotation=float(np.degrees(np.arctan2(cd[0, 1], cd[1, 1]))),
         mirrored=bool(np.linalg.det(cd) > 0),
         order=model.order,
-        log_odds=_final_odds(model, matched, pixel, ra, dec, shape),
+        log_odds=odds,
+        solver=solver,
+        tried=tuple(tried),
+        shared=shared,
     )
