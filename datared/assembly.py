@@ -3,6 +3,7 @@
 Axis 0 is the star, axis 1 the epoch in the order of time, axis 2 the radius.
 """
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,8 @@ from .products import atomic_path
 from .times import airmass, altitude, bjd_tdb
 
 __all__ = ["FRAME_CARDS", "Photometry", "assemble", "photometry_files", "read_photometry"]
+
+log = logging.getLogger("datared.assembly")
 
 #: Numbers of a frame that are carried into the table of epochs: column, card of the frame.
 FRAME_CARDS = {
@@ -174,6 +177,12 @@ def assemble(products, stars_path, setup, site, photometry, epochs_path):
     }
     if None not in gains and len(set(gains)) == 1:
         table.meta["GAIN_E"] = gains[0]
+    for star in stars[np.asarray(stars["target"], bool)]:
+        if not np.isfinite(table["flux"][star["star"]]).any():
+            log.warning(
+                "the target at %.5f %+.5f deg is on no frame, or was measured on none: check "
+                "target or target_coord in the night file", star["ra"], star["dec"],
+            )  # fmt: skip
     epochs = _epochs(tables, stars, setup, site)
     with atomic_path(epochs_path) as temporary:
         epochs.write(temporary, format="ascii.ecsv")

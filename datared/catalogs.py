@@ -1,21 +1,16 @@
-"""Catalogues of reference stars: moved to the night's date, matched, and asked for by name."""
+"""Catalogues of reference stars: moved to the night's date, matched, and a target found in them."""
 
-import hashlib
-import json
-import logging
-from datetime import UTC, datetime
-from pathlib import Path
+import warnings
 
 import numpy as np
 from astropy import units as u
 from astropy.coordinates import SkyCoord
-from astropy.table import Table
 from astropy.time import Time
 from scipy.spatial import cKDTree
 
-from datared.errors import DataredError
-from datared.products import atomic_path
-from datared.starlists import normalise, read_catalogue
+from datared.capsules import fetch_catalogue, query_catalogue
+from datared.errors import DataredError, DataredWarning
+from datared.starlists import read_catalogue
 
 __all__ = [
     "at_epoch",
@@ -27,21 +22,6 @@ __all__ = [
     "read_catalogue",
 ]
 
-log = logging.getLogger("datared.catalogs")
-
-#: Catalogues that can be asked for: VizieR's name, columns, how to find them, and the epoch.
-QUERIES = {
-    "refcat2": ("J/ApJ/867/105/refcat2", ("RA_ICRS", "DE_ICRS", "pmRA", "pmDE", "gmag", "e_gmag",
-                "rmag", "e_rmag", "imag", "e_imag", "zmag", "e_zmag")),
-    "gaia": ("I/355/gaiadr3", ("Source", "RA_ICRS", "DE_ICRS", "pmRA", "pmDE", "Gmag", "e_Gmag",
-             "BPmag", "e_BPmag", "RPmag", "e_RPmag")),
-    "tycho2": ("I/259/tyc2", ("RA(ICRS)", "DE(ICRS)", "pmRA", "pmDE", "BTmag", "e_BTmag",
-               "VTmag", "e_VTmag")),
-}  # fmt: skip
-
-#: Rows that one query may return. VizieR stops there without a word.
-ROW_LIMIT = 50000
-
 
 def at_epoch(catalogue, jd):
     """Move a catalogue to a date by its proper motions.
@@ -49,7 +29,8 @@ def at_epoch(catalogue, jd):
     Parameters
     ----------
     catalogue : astropy.table.Table
-        Result of `read_catalogue`; ``meta["epoch"]`` is the year of its positions.
+        Result of `read_catalogue`; ``meta["epoch"]`` is the year of its positions, or the column
+        ``epoch`` where each has its own.
     jd : float
         Julian date (UTC); a date that is not finite leaves the positions as they are.
 
@@ -60,6 +41,7 @@ def at_epoch(catalogue, jd):
 
     Examples
     --------
+    >>> from astropy.table import Table
     >>> stars = Table({"ra": [10.0], "dec": [60.0], "pm_ra": [1000.0], "pm_dec": [-500.0]})
     >>> stars.meta["epoch"] = 2000.0
     >>> moved = at_epoch(stars, 2451544.5 + 10 * 365.25)
@@ -70,7 +52,8 @@ def at_epoch(catalogue, jd):
     epoch = catalogue.meta.get("epoch")
     if epoch is None or not np.isfinite(jd):
         return result
-    years = Time(jd, format="jd", scale="utc").jyear - epoch
+    date = Time(jd, format="jd", scale="utc").jyear
+    years = date - (np.asarray(catalogue["epoch"]) if "epoch" in catalogue.colnames else epoch)
     ra, dec = np.radians(catalogue["ra"]), np.radians(catalogue["dec"])
     mas = np.radians(1 / 3.6e6)
     # As a vector the shift is right at the pole too, where a step in right ascension has no size.
@@ -78,17 +61,19 @@ def at_epoch(catalogue, jd):
     north = np.stack([-np.sin(dec) * np.cos(ra), -np.sin(dec) * np.sin(ra), np.cos(dec)])
     vector = _unit_vectors(catalogue["ra"], catalogue["dec"]).T
     vector = vector + years * mas * (
-        np.asarray(catalogue["pm_ra"]) * east + np.asarray(catalogue["pm_dec"]) * north
+        _plain(catalogue["pm_ra"], 0.0) * east + _plain(catalogue["pm_dec"], 0.0) * north
     )
     result["ra"][:] = np.degrees(np.arctan2(vector[1], vector[0])) % 360
     result["dec"][:] = np.degrees(np.arctan2(vector[2], np.hypot(vector[0], vector[1])))
-    result.meta["epoch"] = epoch + years
+    if "epoch" in result.colnames:
+        result["epoch"] = np.full(len(result), date)
+    result.meta["epoch"] = date
     return result
 
 
 def positions(table):
     """Columns ``ra`` and ``dec`` (deg) of a table as coordinates."""
-    return SkyCoord(np.asarray(table["ra"], float), np.asarray(table["dec"], float), unit="deg")
+    return SkyCoord(_plain(table["ra"], np.nan), _plain(table["dec"], np.nan), unit="deg")
 
 
 def match(coords1, coords2, *, radius):
@@ -131,19 +116,10 @@ def match(coords1, coords2, *, radius):
         for c, use in ((first, use1), (second, use2))
     )
     chord = 2 * np.sin(radius.to_value(u.rad) / 2)
-    near = tree1.query_ball_tree(tree2, chord)
-    pairs = [(i, j) for i, found in enumerate(near) for j in found]
-    if not pairs:
-        return np.empty(0, int), np.empty(0, int), [] * u.arcsec
-    i, j = np.array(pairs).T
-    distance = np.linalg.norm(tree1.data[i] - tree2.data[j], axis=1)
-    taken1, taken2, chosen = set(), set(), []
-    for k in np.lexsort((j, i, distance)):
-        if i[k] not in taken1 and j[k] not in taken2:
-            taken1.add(i[k])
-            taken2.add(j[k])
-            chosen.append(k)
-    chosen = np.array(chosen)[np.argsort(i[chosen])]
+    pairs = tree1.sparse_distance_matrix(tree2, chord, output_type="ndarray")
+    i, j, distance = pairs["i"], pairs["j"], pairs["v"]
+    chosen = _closest_first(i, j, distance)
+    chosen = chosen[np.argsort(i[chosen])]
     separation = 2 * np.arcsin(np.minimum(distance[chosen] / 2, 1)) * u.rad
     return use1[i[chosen]], use2[j[chosen]], separation.to(u.arcsec)
 
@@ -156,7 +132,8 @@ def identify_target(table, coord, *, limit=3.0):
     table : astropy.table.Table
         Columns ``ra`` and ``dec`` in deg.
     coord : astropy.coordinates.SkyCoord
-        Position of the target, one.
+        Position of the target, one, at the date of the table; `datared.names.resolve_target` gives
+        it for a name.
     limit : astropy.units.Quantity or float
         Largest separation; a bare number is in arcsec.
 
@@ -170,153 +147,66 @@ def identify_target(table, coord, *, limit=3.0):
     Raises
     ------
     DataredError
-        If the nearest star is farther than the limit, or there is none.
+        If the nearest star is farther than the limit, there is none, or two stars within the limit
+        are nearly as near (the second at most twice as far as the first).
+
+    Warns
+    -----
+    DataredWarning
+        If a second star is within the limit, but more than twice as far.
+
+    Notes
+    -----
+    A target that is in no list is measured at its place on the sky: `datared.reference.set_target`
+    adds it as a forced position.
     """
     limit = u.Quantity(limit, u.arcsec)
     text = coord.icrs.to_string("hmsdms", precision=1)
     separation = coord.icrs.separation(positions(table)).to(u.arcsec)
-    finite = np.isfinite(separation.value)
-    if not finite.any():
+    if not np.isfinite(separation.value).any():
         raise DataredError(f"the target at {text} cannot be identified: the table has no star")
-    row = int(np.nanargmin(separation.value))
-    if separation[row] > limit:
+    order = np.argsort(separation.value)  # NaN comes last.
+    row, first = int(order[0]), separation[order[0]]
+    if not first <= limit:
         raise DataredError(
             f"no star within {limit:.1f} of the target at {text}: the nearest, row {row}, is "
-            f"{separation[row]:.1f} away. Check the target's position or give a larger limit"
+            f"{first:.1f} away. Check the target's position, give a larger limit, or measure at "
+            "the position itself: datared.reference.set_target adds it to the star list"
         )
-    return row, separation[row]
+    if len(order) > 1 and separation[order[1]] <= limit:
+        second = separation[order[1]]
+        both = (
+            f"two stars are within {limit:.1f} of the target at {text}: row {row} at "
+            f"{first:.2f} and row {order[1]} at {second:.2f}"
+        )
+        if second <= 2 * first:
+            raise DataredError(f"{both}. Give a better position or a smaller limit")
+        warnings.warn(f"{both}; the nearer one is taken", DataredWarning, stacklevel=2)
+    return row, first
 
 
-def query_catalogue(name, center, *, radius, cache, limit_mag=None, service=None):
-    """Ask for the stars around a position; the arguments are those of `fetch_catalogue`.
+def _closest_first(i, j, distance):
+    """Pairs that remain when the closest is taken first and each entry once.
 
-    Parameters
-    ----------
-    name, center, radius, cache, limit_mag, service
-        As for `fetch_catalogue`.
-
-    Returns
-    -------
-    astropy.table.Table
-        As from `read_catalogue`, with ``meta["query"]``, ``meta["asked"]``, ``meta["sha256"]``.
+    In each pass the pairs that are the closest for both their entries are taken: nothing closer
+    can take one of them away. The result is that of going through all pairs one by one.
     """
-    return _read_capsule(
-        fetch_catalogue(
-            name, center, radius=radius, cache=cache, limit_mag=limit_mag, service=service
-        )
-    )
+    order = np.lexsort((j, i, distance))
+    chosen = []
+    while len(order):
+        first = np.zeros(len(order), bool)
+        first[np.unique(i[order], return_index=True)[1]] = True
+        mutual = np.zeros(len(order), bool)
+        mutual[np.unique(j[order], return_index=True)[1]] = True
+        taken = order[first & mutual]
+        chosen.append(taken)
+        order = order[~(np.isin(i[order], i[taken]) | np.isin(j[order], j[taken]))]
+    return np.concatenate(chosen) if chosen else np.empty(0, int)
 
 
-def fetch_catalogue(name, center, *, radius, cache, limit_mag=None, service=None):
-    """File with the stars around a position from a catalogue in the network, kept on disk.
-
-    The answer is written into the cache with the text of the query, the date and its SHA-256, and
-    read from there ever after; a folder of such files can be given to a class without network.
-
-    Parameters
-    ----------
-    name : {"refcat2", "gaia", "tycho2"}
-        Catalogue: ATLAS-REFCAT2 (Tonry et al. 2018), Gaia DR3, Tycho-2.
-    center : astropy.coordinates.SkyCoord
-        Middle of the field.
-    radius : astropy.units.Quantity or float
-        Radius of the field; a bare number is in arcmin.
-    cache : str or pathlib.Path
-        Folder of the answers; made where it is missing.
-    limit_mag : float, optional
-        Faintest magnitude wanted (g, G or VT).
-    service : object, optional
-        What to ask instead of `astroquery.vizier.Vizier`: called with ``columns``,
-        ``row_limit`` and ``column_filters``, it has ``query_region(center, radius=, catalog=)``.
-
-    Returns
-    -------
-    pathlib.Path
-        File for `read_catalogue`.
-
-    Raises
-    ------
-    DataredError
-        If the name is unknown, the answer is empty or cut off, or the network is away and the
-        cache has no answer.
-    """
-    if name not in QUERIES:
-        raise DataredError(f"catalogue {name!r} is unknown; valid are {', '.join(QUERIES)}")
-    center, radius = center.icrs, u.Quantity(radius, u.arcmin)
-    table_name, columns = QUERIES[name]
-    bright = {"refcat2": "gmag", "gaia": "Gmag", "tycho2": "VTmag"}[name]
-    query = {
-        "catalogue": table_name,
-        "columns": list(columns),
-        "ra": round(float(center.ra.deg), 5),
-        "dec": round(float(center.dec.deg), 5),
-        "radius_arcmin": round(float(radius.value), 3),
-        "filters": {} if limit_mag is None else {bright: f"<{limit_mag:g}"},
-    }
-    text = json.dumps(query, sort_keys=True)
-    key = hashlib.sha256(text.encode()).hexdigest()[:16]
-    path = Path(cache) / f"{name}_{key}.ecsv"
-    if path.is_file():
-        _read_capsule(path)
-        return path
-    rows = _ask(name, query, center, radius, path, service)
-    stars = normalise(rows)
-    stars.meta |= {
-        "query": text,
-        "asked": datetime.now(UTC).isoformat(timespec="seconds"),
-        "sha256": _content_sum(stars),
-    }
-    with atomic_path(path) as temporary:
-        stars.write(temporary, format="ascii.ecsv")
-    log.info("%d stars of %s written to %s", len(stars), name, path)
-    return path
-
-
-def _ask(name, query, center, radius, path, service):
-    """Ask the service and judge the answer."""
-    if service is None:
-        from astroquery.vizier import Vizier
-
-        service = Vizier
-    try:
-        vizier = service(
-            columns=query["columns"], row_limit=ROW_LIMIT, column_filters=query["filters"]
-        )
-        answer = vizier.query_region(center, radius=radius, catalog=query["catalogue"])
-    except Exception as error:
-        raise DataredError(
-            f"catalogue {name} cannot be asked for ({type(error).__name__}: {error}) and the cache "
-            f"has no {path.name}. Ask once with a network, or give a file as [astrometry] catalogue"
-        ) from error
-    if not len(answer) or not len(answer[0]):
-        raise DataredError(
-            f"catalogue {name} has no star within {radius:.1f} of {center.to_string('hmsdms')}; "
-            "check the position, or take a catalogue that covers this part of the sky"
-        )
-    if len(answer[0]) >= ROW_LIMIT:
-        raise DataredError(
-            f"catalogue {name} was cut off at {ROW_LIMIT} rows; ask for a smaller radius or give "
-            "limit_mag"
-        )
-    return answer[0]
-
-
-def _read_capsule(path):
-    """Read an answer from the cache and check that nobody changed it."""
-    stars = Table.read(path, format="ascii.ecsv")
-    if _content_sum(stars) != stars.meta.get("sha256"):
-        raise DataredError(f"{path} was changed after it was written; delete it and ask again")
-    return stars
-
-
-def _content_sum(table):
-    """SHA-256 of the names and numbers of a table."""
-    digest = hashlib.sha256(" ".join(table.colnames).encode())
-    for name in table.colnames:
-        values = np.ma.filled(np.ma.asarray(table[name]), "" if table[name].dtype.kind in "UO"
-                              else np.nan)  # fmt: skip
-        digest.update("\n".join(map(str, values.tolist())).encode())
-    return digest.hexdigest()
+def _plain(column, fill):
+    """Column as floats without a mask."""
+    return np.ma.filled(np.ma.asarray(column, dtype=float), fill)
 
 
 def _unit_vectors(ra, dec):

@@ -1,6 +1,7 @@
-"""Command line: ``datared fetch``, ``inspect``, ``camera``, ``run`` and ``simulate``."""
+"""Command line: ``datared fetch``, ``inspect``, ``camera``, ``catalog``, ``run``, ``simulate``."""
 
 import logging
+import re
 import sys
 import warnings
 from collections import Counter
@@ -168,6 +169,74 @@ def camera(night: Annotated[Path, typer.Argument(help="night.toml")]):
         _show(calibration_quality(opened, camera=measured))
 
 
+@app.command()
+def catalog(
+    where: Annotated[
+        str | None, typer.Argument(help="night.toml, or a name or position in quotes")
+    ] = None,
+    source: Annotated[
+        str | None, typer.Option(help="refcat2 (default), gaia, ps1, sdss or tycho2")
+    ] = None,
+    radius: Annotated[float | None, typer.Option(help="arcmin; 20, or what a night needs")] = None,
+    limit_mag: Annotated[float | None, typer.Option(help="faintest (r, G or VT)")] = None,
+    output: Annotated[Path | None, typer.Option(help="file to write (.ecsv)")] = None,
+    check: Annotated[Path | None, typer.Option(help="only check such a file")] = None,
+):
+    """Get the reference stars of a field once, as a file that needs no network afterwards."""
+    with _honest_exit():
+        from .capsules import check_capsule, write_capsule
+        from .names import resolve_target
+
+        if (where is None) == (check is None):
+            raise ConfigError("Name one: a night.toml, name or position, or a file to --check.")
+        if check is not None:
+            _tell_capsule(check, check_capsule(check))
+            typer.echo("its SHA-256 is right")
+            return
+        folder, name = Path.cwd(), where
+        if where.endswith(".toml") or (Path(where) / "night.toml").is_file():
+            night, center, field = _night_cone(where)
+            folder, name, source = night.path.parent, night.name, source or night.astrometry.source
+            radius = field if radius is None else radius
+            limit_mag = night.astrometry.limit_mag if limit_mag is None else limit_mag
+        else:
+            center, radius = resolve_target(where), 20.0 if radius is None else radius
+        source = source or "refcat2"
+        if output is None:
+            words = re.sub(r"[^\w.+-]+", "_", name).strip("_")
+            output = folder / f"{source}_{words}.ecsv"
+        write_capsule(source, center, output, radius=radius, limit_mag=limit_mag)
+        _tell_capsule(output, check_capsule(output))
+        from .settings import night_toml
+
+        inside = output.absolute().is_relative_to(folder.absolute())
+        shown = output.absolute().relative_to(folder.absolute()) if inside else output.absolute()
+        typer.echo("for night.toml:" + night_toml({"astrometry": {"catalogue": shown}}).rstrip())
+
+
+def _night_cone(where):
+    """Give a night, and the middle and radius of the sky that it needs."""
+    from .capsules import night_field
+    from .listing import inventory, select_lights
+    from .night import load_night
+
+    night = load_night(where)
+    lights = select_lights(inventory(night), night)
+    if not len(lights):
+        raise ConfigError(f"{night.path} has no light frame that could tell where it points.")
+    return night, *night_field(night, lights)
+
+
+def _tell_capsule(path, told):
+    """Print what is in a file of reference stars."""
+    fields = " and ".join(f"{ra:.5f} {dec:+.5f}" for ra, dec in told["fields"])
+    limit = "" if told["limit_mag"] is None else f", to magnitude {told['limit_mag']:g}"
+    typer.echo(
+        f"{path}: {told['rows']} stars of {told['source']} ({told['table']}) within "
+        f"{told['radius_arcmin']:g} arcmin of {fields} deg{limit}, asked for on {told['asked']}"
+    )
+
+
 @app.command(cls=_ListOptions)
 def run(
     night: Annotated[Path | None, typer.Argument(help="night.toml")] = None,
@@ -178,7 +247,9 @@ def run(
     work: Annotated[Path | None, typer.Option(help="folder for the results")] = None,
     object_: Annotated[str | None, typer.Option("--object", help="only this object")] = None,
     date: Annotated[str | None, typer.Option(help="only this night, such as 2026-02-14")] = None,
-    target: Annotated[str | None, typer.Option(help="position, for example 31.04 46.69")] = None,
+    target: Annotated[
+        str | None, typer.Option(help="name or position, as 'RR Lyr' or '31.04 46.69'")
+    ] = None,
     exclude_filter: Annotated[
         list[str] | None, typer.Option("--exclude-filter", "-x", help="leave these filters out")
     ] = None,

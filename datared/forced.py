@@ -7,7 +7,6 @@ the same table whatever is seen: axis 0 is the star, axis 1 the epoch, axis 2 th
 from collections import Counter
 
 import numpy as np
-from astropy.coordinates import SkyCoord
 from astropy.table import Table
 
 from .apertures import NO_WCS
@@ -15,6 +14,7 @@ from .assembly import FRAME_CARDS, Photometry, assemble, photometry_files, read_
 from .catalogs import positions, read_catalogue
 from .errors import DataredError, FrameError
 from .frames import product_name, read_product
+from .names import position_at
 from .photometry import aperture_photometry
 from .products import Manifest, Task, atomic_path, run_tasks
 from .reference import add_catalogue, merge_stars, refine_positions, set_target
@@ -104,8 +104,9 @@ def sky_to_pixel(wcs, coords, *, shape):
 def photometry_night(night, *, executor=None):
     """Measure every star on every solved frame of a night.
 
-    The star list comes from the frame with the most stars in each filter, merged on the sky, with
-    positions averaged over all frames; the night's target joins it if it was not detected.
+    The star list comes from the best frame of each filter (the first one with at least 97 % of the
+    stars of the fullest), merged on the sky, with positions averaged over all frames; the night's
+    target joins it if it was not detected.
 
     Parameters
     ----------
@@ -183,16 +184,20 @@ def _star_task(night, frames, product):
     catalogue = night.astrometry.catalogue
     if catalogue is None:
         # The one that the frames were solved with was asked for and kept.
-        catalogue = next(iter(sorted((night.work / "catalogues").glob("*.ecsv"))), None)
+        solved = Table.read(night.work / "astrometry.ecsv", format="ascii.ecsv")
+        kept = night.work / "catalogues" / solved.meta.get("catalogue", "")
+        catalogue = kept if kept.is_file() else None
     files = [frame["sources"] for frame in frames] + [frame["solved"] for frame in frames]
     coord = night.target_coord
-    target = None if coord is None else (float(coord.icrs.ra.deg), float(coord.icrs.dec.deg))
+    # Two dates (1968, 2077) tell where it is and how it moves.
+    places = [] if coord is None else [position_at(coord, jd) for jd in (2.44e6, 2.48e6)]
+    target = [(float(place.ra.deg), float(place.dec.deg)) for place in places]
     return Task(
         product,
         tuple(files) + (() if catalogue is None else (catalogue,)),
         {"target": target, "frames": [frame["file"] for frame in frames]},
         _write_stars,
-        (frames, catalogue, target, product),
+        (frames, catalogue, coord, product),
     )
 
 
@@ -202,10 +207,14 @@ def _write_stars(frames, catalogue, target, product):
     # What is cut off by the edge of a frame has its centre in the wrong place: such a star is
     # listed, but its place comes from the frames on which it is whole.
     every, lists = lists, [table[(np.asarray(table["flags"]) & EDGE) == 0] for table in lists]
-    # The frame with the most stars is the deepest; of equal ones the first.
-    best = {}
-    for k in sorted(range(len(frames)), key=lambda k: -len(lists[k])):
-        best.setdefault(frames[k]["filter"], k)
+    # The frame with the most stars is the deepest. A few stars more or less are chance: of frames
+    # as good it is the first.
+    most, best = {}, {}
+    for frame, table in zip(frames, lists, strict=True):
+        most[frame["filter"]] = max(len(table), most.get(frame["filter"], 0))
+    for k, frame in enumerate(frames):
+        if len(lists[k]) >= 0.97 * most[frame["filter"]]:
+            best.setdefault(frame["filter"], k)
     reference, ccd = _first_readable(frames, lists)
     scale = _pixel_scale(ccd.wcs)
     width = float(ccd.meta.get("FWHM") or np.nan) * scale
@@ -221,10 +230,10 @@ def _write_stars(frames, catalogue, target, product):
     again = stars["n_detected"] > np.where(few, 0, 1)
     stars = stars[again]
     stars["star"] = np.arange(len(stars))
-    target = None if target is None else SkyCoord(*target, unit="deg")
+    jd = float(ccd.meta.get("JD_UTC_M") or np.nan)
+    target = None if target is None else position_at(target, jd)
     stars = set_target(stars, target, radius=2 * radius)
     if catalogue is not None:
-        jd = float(ccd.meta.get("JD_UTC_M") or np.nan)
         stars = add_catalogue(stars, read_catalogue(catalogue), jd=jd, radius=2 * radius)
     stars["x"], stars["y"] = sky_to_pixel(ccd.wcs, positions(stars), shape=ccd.shape)
     stars.meta = {

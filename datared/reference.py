@@ -1,5 +1,7 @@
 """The reference list of a night: which stars are measured, and where they are on the sky."""
 
+import warnings
+
 import numpy as np
 from astropy import units as u
 from astropy.coordinates import SkyCoord
@@ -7,6 +9,7 @@ from astropy.table import MaskedColumn, Table
 from scipy.spatial import cKDTree
 
 from .catalogs import at_epoch, match, positions
+from .errors import DataredWarning
 
 __all__ = ["add_catalogue", "merge_stars", "refine_positions", "set_target"]
 
@@ -140,8 +143,9 @@ def add_catalogue(stars, catalogue, *, jd, radius):
         if not (column.meta.get("system") or name in ("pm_ra", "pm_dec", "id")):
             continue
         if column.dtype.kind in "UO":
-            values = np.full(len(stars), "", dtype=np.asarray(column).astype(str).dtype)
-            values[here] = np.asarray(column).astype(str)[there]
+            names = np.ma.filled(np.ma.asarray(column).astype(str), "")
+            values = np.full(len(stars), "", dtype=names.dtype)
+            values[here] = names[there]
             result[f"cat_{name}"] = values
             continue
         values = np.full(len(stars), np.nan)
@@ -176,9 +180,13 @@ def set_target(stars, coord, *, radius):
         return result
     coord = SkyCoord(coord.icrs.ra, coord.icrs.dec)
     separation = coord.separation(positions(stars)).arcsec if len(stars) else np.array([np.inf])
-    row = int(np.argmin(separation))
-    if separation[row] <= radius:
-        result["target"][row] = True
+    near = np.sort(separation[separation <= radius])
+    if len(near) > 1:
+        told = " and ".join(f"{away:.1f}" for away in near)
+        message = f"{len(near)} stars at {told} arcsec may be the target: the nearest is taken"
+        warnings.warn(message, DataredWarning, stacklevel=2)
+    if len(near):
+        result["target"][np.flatnonzero(separation == near[0])[0]] = True
         return result
     empty = {"star": len(stars), "ra": coord.ra.deg, "dec": coord.dec.deg, "target": True}
     for name in result.colnames:

@@ -10,7 +10,8 @@ import pytest
 from astropy import units as u
 from astropy.coordinates import SkyCoord
 from astropy.nddata import CCDData
-from astropy.table import Table
+from astropy.table import MaskedColumn, Table, vstack
+from astropy.time import Time
 from astropy.wcs import WCS
 
 from datared import assembly, forced, photometry, pixels
@@ -285,6 +286,69 @@ def test_e43_target_that_is_not_detected_is_measured_at_its_place(tmp_path):
     assert result.x[row, 0] == pytest.approx(103.0, abs=1e-3)
 
 
+def test_e43_target_with_proper_motion_is_measured_where_it_is_now(tmp_path):
+    """A position of J2000 with a motion is moved to the date of the frames."""
+    now = make_wcs().pixel_to_world(103.0, 74.0)
+    years = 2451545.0 - FRAMES[0]["jd"]
+    moving = SkyCoord(
+        now.ra, now.dec + years / 365.25 * 500 * u.mas,
+        pm_ra_cosdec=0 * u.mas / u.yr, pm_dec=500 * u.mas / u.yr, obstime=Time("J2000"),
+    )  # fmt: skip
+    night = write_night(tmp_path, FRAMES[:1], target=moving)
+    photometry_night(night)
+    result = read_photometry(night)
+    row = int(np.flatnonzero(result.stars["target"])[0])
+    assert (result.x[row, 0], result.y[row, 0]) == pytest.approx((103.0, 74.0), abs=5e-3)
+
+
+def test_e43_target_that_moves_otherwise_is_measured_anew(tmp_path):
+    """The star list is made again when the target's position or its motion changes, else not."""
+    now = make_wcs().pixel_to_world(103.0, 74.0)
+    night = write_night(tmp_path, FRAMES[:1], target=now)
+    places, statuses = [], []
+    for motion in (None, 0.0, 3000.0, 3000.0, -3000.0):
+        moving = {"pm_ra_cosdec": 0 * u.mas / u.yr, "obstime": Time("J2000")}
+        if motion is not None:
+            target = SkyCoord(now.ra, now.dec, pm_dec=motion * u.mas / u.yr, **moving)
+            night = dataclasses.replace(night, target_coord=target)
+        statuses += list(photometry_night(night)["status"])
+        result = read_photometry(night)
+        places.append(float(result.y[np.asarray(result.stars["target"]), 0][0]))
+    # 23.2 years of 3 arcsec.
+    step = (FRAMES[0]["jd"] - 2451545.0) / 365.25 * 3 / SCALE
+    np.testing.assert_allclose(places, 74 + step * np.array([0, 0, 1, 1, -1]), atol=0.01)
+    assert statuses == ["made", "current", "made", "current", "made"]
+
+
+@pytest.mark.parametrize("place", [(400.0, 74.0), (-0.6, 74.0), None])
+def test_e43_target_outside_of_all_frames_is_told(tmp_path, caplog, place):
+    """A wrong position is warned of; the other stars are measured as ever."""
+    target = make_wcs().pixel_to_world(*place) if place else SkyCoord(330.0, -40.0, unit="deg")
+    night = write_night(tmp_path, FRAMES[:2], target=target)
+    photometry_night(night)
+    assert "is on no frame" in caplog.text and "target_coord" in caplog.text
+    result = read_photometry(night)
+    assert np.isnan(result.flux[24]).all() and np.isfinite(result.flux[:20]).all()
+
+
+def test_best_frame_is_the_first_of_those_with_nearly_as_many_stars(tmp_path):
+    """A star more on a later frame is chance; 3 % more stars are another frame's depth."""
+    more = [(30.0 + 5 * k, 60.0, 0) for k in range(2)]
+    frames = [
+        {"file": f"{k}.fits", "filter": "r", "jd": JD + k / 100, "more": more[:k]} for k in (0, 1)
+    ]
+    for stars, best in ((24, "1.fits"), (40, "0.fits")):
+        folder = tmp_path / best
+        night = write_night(folder, frames)
+        for path in (night.work / "sources").glob("*.ecsv") if stars > 24 else ():
+            table = Table.read(path, format="ascii.ecsv")
+            far = Table(table[:16])
+            far["dec"] += 0.5
+            vstack([table, far]).write(path, format="ascii.ecsv", overwrite=True)
+        photometry_night(night)
+        assert read_photometry(night).stars.meta["best"] == {"r": best}
+
+
 def test_without_a_site_bjd_is_missing(tmp_path):
     """No site: no BJD; the airmass of the header stays."""
     night = dataclasses.replace(write_night(tmp_path, FRAMES[:1]), site=None)
@@ -393,6 +457,8 @@ def test_reference_functions_leave_their_input_alone():
     added = add_catalogue(stars, catalogue, jd=JD, radius=1.0)
     assert added["cat_g"][0] == 15.0 and "cat_g" not in stars.colnames
     assert added["cat_separation"].unit == u.arcsec
+    catalogue["id"] = MaskedColumn(["HD 1"], mask=[True])
+    assert add_catalogue(stars, catalogue, jd=JD, radius=1.0)["cat_id"].tolist() == [""]
 
 
 def test_files_and_flags_are_where_they_are_said_to_be():
