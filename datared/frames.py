@@ -10,10 +10,11 @@ from astropy import units as u
 from astropy.io import fits
 from astropy.nddata import CCDData, StdDevUncertainty
 from astropy.utils.exceptions import AstropyWarning
-from astropy.wcs import WCS
 
 from .errors import FrameError
 from .fitswriter import write_images
+from .headerwcs import WCS_CARDS, read_wcs
+from .levels import saturation_level
 from .listing import count_groups, inventory, product_name, select_lights
 from .pixels import NONFINITE, OUTSIDE, SATURATED, saturation_mask
 from .products import atomic_path
@@ -32,20 +33,12 @@ __all__ = [
 
 log = logging.getLogger("datared.frames")
 
-#: Fraction of an integer type's largest value that counts as saturated where nothing else is known.
-TYPE_FRACTION = 0.98
-
 _SCALING = ("BZERO", "BSCALE", "BLANK", "ZBLANK", "O_BZERO")
 _STRUCTURE = re.compile(
     r"SIMPLE|BITPIX|NAXIS\d*|EXTEND|XTENSION|PCOUNT|GCOUNT|GROUPS|BZERO|BSCALE|BLANK|ZBLANK|O_BZERO|"
     r"CHECKSUM|DATASUM|EXTNAME|EXTVER|INHERIT|END|Z(IMAGE|BITPIX|NAXIS\d*|TILE\d+|CMPTYPE|NAME\d+|"
     r"VAL\d+|QUANTIZ|DITHER0|SIMPLE|EXTEND|PCOUNT|GCOUNT|TENSION|HECKSUM|DATASUM)"
 )
-_WCS_CARDS = re.compile(
-    r"WCSAXES|C(TYPE|RVAL|RPIX|UNIT|DELT|ROTA)[12]|(CD|PC)[12]_[12]|PV[12]_\d+|PS[12]_\d+|"
-    r"(A|B|AP|BP)_(ORDER|DMAX|\d+_\d+)|LONPOLE|LATPOLE|RADESYS|RADECSYS|EQUINOX|EPOCH|WCSNAME"
-)
-_SIP_CARDS = re.compile(r"(A|B|AP|BP)_(ORDER|DMAX|\d+_\d+)")
 _TIME_CARDS = re.compile(r"DATE.*|MJD.*|TIMESYS|TELAPSE|XPOSURE|OBSGEO.*")
 
 
@@ -79,16 +72,10 @@ def read_frame(path, *, camera=None):
     source = FileRows(path)
     header = source.header
     data = source.rows(0, source.shape[0])
-    level = None
-    if source.dtype.kind in "iu":
-        level = TYPE_FRACTION * (np.iinfo(source.dtype).max * source.scale + source.zero)
     flags = np.zeros(data.shape, dtype=np.uint16)
     if source.dtype.kind == "f" or source.blank is not None:
         flags[~np.isfinite(data)] |= np.uint16(NONFINITE)
-    if camera is not None and camera.saturation is not None:
-        level = camera.saturation
-    elif _positive(header, "SATURATE"):
-        level = _positive(header, "SATURATE")
+    level = saturation_level(source, camera=camera)
     if level is not None:
         flags[saturation_mask(data, level=np.float32(level))] |= np.uint16(SATURATED)
     for card in _SCALING:
@@ -99,7 +86,7 @@ def read_frame(path, *, camera=None):
         mask=flags != 0,
         flags=flags,
         meta=header,
-        wcs=_celestial_wcs(header, data.shape),
+        wcs=read_wcs(header, data.shape),
     )
 
 
@@ -123,7 +110,7 @@ def write_product(ccd, path, *, header_cards=None):
     world coordinates of ``ccd.wcs`` with their distortion (SIP). Extension MASK has the bits
     (uint16), UNCERT the standard deviation (float32) if there is an uncertainty.
     """
-    header = _kept_cards(ccd.meta, replaced=_WCS_CARDS if ccd.wcs is not None else None)
+    header = _kept_cards(ccd.meta, replaced=WCS_CARDS if ccd.wcs is not None else None)
     with _quiet():
         if ccd.wcs is not None:
             for card in ccd.wcs.to_header(relax=True).cards:  # Without relax the SIP is lost.
@@ -182,7 +169,7 @@ def read_product(path):
         mask=flags != 0,
         uncertainty=None if sigma is None else StdDevUncertainty(sigma, copy=False),
         meta=header,
-        wcs=_celestial_wcs(header, data.shape),
+        wcs=read_wcs(header, data.shape),
     )
 
 
@@ -251,47 +238,3 @@ def _bits(ccd):
         bits[np.asarray(ccd.mask, dtype=bool) & np.isfinite(ccd.data)] = OUTSIDE
     bits[~np.isfinite(ccd.data)] = NONFINITE
     return bits
-
-
-def _celestial_wcs(header, shape):
-    """World coordinates of a header if they are celestial and can be read, else None."""
-    cards = fits.Header()
-    with _quiet():
-        for card in header.cards:
-            if _WCS_CARDS.fullmatch(card.keyword):
-                # The old name of the reference system is refused by newer programs.
-                name = "RADESYS" if card.keyword == "RADECSYS" else card.keyword
-                cards[name] = card.value
-        has_terms = "A_ORDER" in cards and "B_ORDER" in cards
-        for key in ("CTYPE1", "CTYPE2"):
-            # Some programs write the terms without the name of the distortion, or the name alone.
-            name = str(cards.get(key, "")).strip().removesuffix("-SIP")
-            cards[key] = name + "-SIP" if has_terms else name
-        if not has_terms:
-            for key in [key for key in cards if _SIP_CARDS.fullmatch(key)]:
-                del cards[key]
-        if not cards["CTYPE1"]:
-            return None
-        try:
-            wcs = WCS(cards)
-        except Exception as error:  # wcslib's errors have many types.
-            log.warning("the world coordinates of a header cannot be read: %s", error)
-            return None
-    if not wcs.has_celestial or wcs.naxis != 2:
-        return None
-    wcs.array_shape = shape
-    return wcs
-
-
-def _number(header, key, default):
-    """Read the number of a card, or the default where it is missing or unreadable."""
-    try:
-        return float(header[key])
-    except (KeyError, TypeError, ValueError, fits.VerifyError):
-        return float(default)
-
-
-def _positive(header, key):
-    """Positive number of a card, or None."""
-    value = _number(header, key, 0.0)
-    return value if value > 0 and np.isfinite(value) else None

@@ -11,6 +11,7 @@ from pathlib import Path
 from astropy.coordinates import SkyCoord
 
 from .errors import ConfigError
+from .names import known_object
 from .options import (
     Amplifier,
     AstrometryOptions,
@@ -60,7 +61,8 @@ class Night:
         `datared.listing.evening_date`), such as ``2026-02-14``. Calibration frames of any date
         are used, as they are often shared by several nights.
     target, target_coord : str or None, SkyCoord or None
-        The star of interest, by name and by position (where one was given).
+        The star of interest, by name and by position (where one was given, or the name is in the
+        package's list of stars, see `datared.names`).
     exclude_filters : tuple of str
         Light frames in these filters are not used.
     headers : dict
@@ -307,7 +309,10 @@ def _target(settings, reader):
             )
         return position
     target = settings.get("target")
-    return parse_position(target) if isinstance(target, str) else None
+    position = parse_position(target) if isinstance(target, str) else None
+    known = known_object(target) if isinstance(target, str) and position is None else None
+    # A cluster is a field, not a star to measure. Loading a night never asks the network.
+    return position if known is None or known.kind == "cluster" else known.position
 
 
 def _check_folders(top, reader, settings):

@@ -141,20 +141,43 @@ class AstrometryOptions:
 
     Parameters
     ----------
+    solver : str
+        Who finds where a frame points: ``"catalogue"`` (built in, no network), ``"solve-field"``
+        (the program of astrometry.net on this computer) or ``"nova"`` (its service in the
+        network, with a key in the environment variable ``ASTROMETRY_NET_API_KEY``).
     catalogue : pathlib.Path or None
         File with reference stars; asked from the network where it is None.
+    source : str
+        Catalogue to ask for where no file is named, see `datared.catalogs.fetch_catalogue`.
+    limit_mag : float or None
+        Faintest magnitude to ask for: for rich fields of which the answer would be too long.
     search_radius : float
         How far (arcmin) the true centre may be from the header's.
     scale_tolerance : float
         How far the true pixel scale may be from the given one (a fraction).
     sip_order : int or None
-        Order of the distortion; chosen from the number of stars where it is None.
+        Order of the distortion; chosen by cross-validation where it is None.
+    time_limit : float
+        Seconds that a solver outside of the package may take for one frame.
+    keep_wcs : bool
+        Keep world coordinates that a raw frame brings, where the stars confirm them.
+    night_distortion : bool
+        Fit one distortion to all frames of a set-up and use it where it predicts better.
+    max_rms : float or None
+        Frames with a larger rms of the residuals (px) count as failed.
     """
 
+    solver: str = "catalogue"
     catalogue: Path | None = None
+    source: str = "refcat2"
+    limit_mag: float | None = None
     search_radius: float = 30.0
     scale_tolerance: float = 0.1
     sip_order: int | None = None
+    time_limit: float = 120.0
+    keep_wcs: bool = True
+    night_distortion: bool = True
+    max_rms: float | None = None
 
 
 @dataclass(frozen=True)

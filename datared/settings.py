@@ -29,15 +29,20 @@ RANGES = {
     "camera.saturation": (1.0, 1e12, "ADU"),
     "camera.pixel_scale": (1e-4, 3600.0, "arcsec per pixel"),
     "reduction.memory_limit": (64.0, 1e6, "MB"),
-    "astrometry.search_radius": (0.0, 10800.0, "arcmin"),
+    "astrometry.search_radius": (0.1, 10800.0, "arcmin"),
     "astrometry.scale_tolerance": (0.0, 0.9, "a fraction"),
     "astrometry.sip_order": (0, 9, "an order; 0 for no distortion"),
+    "astrometry.time_limit": (1.0, 86400.0, "seconds"),
+    "astrometry.max_rms": (1e-3, 100.0, "px"),
+    "astrometry.limit_mag": (0.0, 30.0, "mag"),
     "photometry.threshold": (0.1, 1e6, "sigma"),
     "photometry.default_radius": (0, 1000, "an index from 0"),
     "frames.exptime": (0.0, 1e7, "seconds"),
 }
 #: Texts of which one must be given.
 CHOICES = {
+    "astrometry.solver": ("catalogue", "solve-field", "nova"),
+    "astrometry.source": ("refcat2", "gaia", "ps1", "sdss", "tycho2"),
     "photometry.radius_unit": ("px", "arcsec", "fwhm"),
     "reduction.method": ("median", "mean"),
     "reduction.cosmic_rays": ("", "laplacian", "median"),
@@ -175,12 +180,16 @@ def parse_position(text):
     >>> parse_position("02:04:10.278 +46:41:16.21").ra.deg.round(6)
     np.float64(31.042825)
     """
-    text = str(text).strip().replace(",", " ")
+    text = str(text).strip().replace(",", " ").replace("deg", "d")
+    # Signs and primes as they come from web pages and papers.
+    text = text.translate(str.maketrans("−–′’″”", "--''\"\""))
     if not re.fullmatch(r"[\s\d.:+\-hdms°'\"]+", text) or not re.search(r"\d", text):
         return None
     numbers = text.split()
     degrees = len(numbers) == 2 and not re.search(r"[:hdms°'\"]", text)
     try:
+        if degrees and not 0 <= float(numbers[0]) <= 360:
+            return None
         return SkyCoord(text, unit=(u.deg if degrees else u.hourangle, u.deg))
     except ValueError:  # Also UnitsError and the errors of angles, which are ValueErrors.
         return None

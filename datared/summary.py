@@ -47,11 +47,14 @@ def _solved(night):
     table = table[table["status"] != "failed"] if len(table) else table
     if not len(table):
         return []
+    warned = [f"{row['file']}: {row['warning']}" for row in table if row["warning"]]
     return [
         f"residual {_range(table['rms_px'], '.3f')} px "
         f"({_range(table['rms_arcsec'], '.2f')} arcsec) with {_range(table['n_matched'], '.0f')} "
         "stars",
         f"scale {np.median(table['scale']):.4f} arcsec/px, FWHM {_range(table['fwhm'], '.2f')} px",
+        *warned[:5],
+        *([f"{len(warned) - 5} more with a warning in astrometry.ecsv"] if len(warned) > 5 else []),
     ]
 
 

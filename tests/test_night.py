@@ -8,6 +8,7 @@ import pytest
 from datared.errors import ConfigError
 from datared.night import (
     Amplifier,
+    AstrometryOptions,
     Camera,
     FrameRule,
     Night,
@@ -53,7 +54,18 @@ FULL = {
         "memory_limit": 256,
         "illumination": True,
     },
-    "astrometry": {"search_radius": 45, "sip_order": 3},
+    "astrometry": {
+        "solver": "solve-field",
+        "source": "gaia",
+        "search_radius": 45,
+        "scale_tolerance": 0.05,
+        "sip_order": 3,
+        "time_limit": 30,
+        "keep_wcs": False,
+        "night_distortion": False,
+        "max_rms": 0.5,
+        "limit_mag": 17.5,
+    },
     "photometry": {"radii": [3, 5.5], "radius_unit": "px", "annulus": [8, 12]},
     "lightcurve": {"filter": "r", "comparison": [3, 7]},
     "frames": [{"match": "science/*", "object": "NGC 6819"}, {"match": "f*", "kind": "Flat Field"}],
@@ -107,6 +119,18 @@ def test_config_roundtrip(folder):
         memory_limit=256.0,
         illumination=True,
     )
+    assert night.astrometry == AstrometryOptions(
+        solver="solve-field",
+        source="gaia",
+        search_radius=45.0,
+        scale_tolerance=0.05,
+        sip_order=3,
+        time_limit=30.0,
+        keep_wcs=False,
+        night_distortion=False,
+        max_rms=0.5,
+        limit_mag=17.5,
+    )
     assert night.headers == {"filter": ("MYFILT",), "exptime": ("MYEXP",)}
     assert night.rules == (
         FrameRule(match="science/*", object="NGC 6819"),
@@ -136,15 +160,17 @@ def test_date_without_quotes(folder):
     assert load_night(write_night({"raw": "raw", "work": "w"}, path)).date is None
 
 
-@pytest.mark.parametrize("table", ["top", "camera", "site", "reduction"])
+@pytest.mark.parametrize("table", ["top", "camera", "site", "reduction", "astrometry"])
 def test_config_roundtrip_is_complete(table):
     """CF-01: no setting can be added to the package and forgotten in the test above."""
     kinds = {"top": Night, "camera": Camera, "site": Site, "reduction": ReductionOptions}
+    kinds["astrometry"] = AstrometryOptions
     fields = {field.name for field in dataclasses.fields(kinds[table])}
     ways = {
         "top": {"path", "rules", "calibration", "truth", "lightcurve"},  # Tested on their own.
         "camera": {"overscan"},  # Not with amplifiers.
         "reduction": {"use_bias", "use_dark"},  # As use_flat.
+        "astrometry": {"catalogue"},  # The file must be there.
     }
     given = set(FULL) if table == "top" else set(FULL[table])
     assert fields - given - ways.get(table, set()) == set()
@@ -176,6 +202,26 @@ def test_config_roundtrip_is_complete(table):
             "[reduction]\nmemory_limit = 8",
             "reduction.memory_limit = 8 must be between 64 and 1e+06",
         ),
+        (
+            "[astrometry]\nsolver = 'solvefield'",
+            "astrometry.solver = 'solvefield' must be one of catalogue, solve-field, nova",
+        ),
+        (
+            "[astrometry]\nsource = 'gai'",
+            "astrometry.source = 'gai' must be one of refcat2, gaia",
+        ),
+        (
+            "[astrometry]\nsearch_radius = 0",
+            "astrometry.search_radius = 0 must be between 0.1 and 10800 (arcmin)",
+        ),
+        (
+            "[astrometry]\ntime_limit = 0",
+            "astrometry.time_limit = 0 must be between 1 and 86400 (seconds)",
+        ),
+        (
+            "[astrometry]\nmax_rms = -1",
+            "astrometry.max_rms = -1 must be between 0.001 and 100 (px)",
+        ),
         ("date = '14.2.2026'", "date = '14.2.2026' must be the date on which the night begins"),
         ("date = 2026-02-14T20:00:00", "must be the date on which the night begins"),
         ("date = 20260214", "date = 20260214 must be a text in quotes"),
@@ -183,7 +229,7 @@ def test_config_roundtrip_is_complete(table):
     ],
 )
 def test_config_refuses(folder, lines, problem):
-    """CF-02, E41: an unknown name and a value that is not valid say what is valid."""
+    """CF-02, E41, 004-07: an unknown name and a value that is not valid say what is valid."""
     problems = problems_of(folder, f'raw = "raw"\nwork = "w"\n{lines}\n')
     assert any(problem in text for text in problems), problems
 
@@ -281,6 +327,13 @@ def test_radii_in_pixels_need_an_annulus(folder):
     assert len(problems) == 2 and "annulus" in problems[1]
 
 
+def test_astrometry_options_have_defaults():
+    """AS-01, 004-07: without a word in the night file the built-in solver works, offline."""
+    options = AstrometryOptions()
+    assert (options.solver, options.catalogue, options.source) == ("catalogue", None, "refcat2")
+    assert options.keep_wcs and options.night_distortion and options.max_rms is None
+
+
 def test_make_night(folder):
     """A night from the options of the command line."""
     night = make_night(
@@ -307,7 +360,7 @@ def test_position_forms():
         position = parse_position(text)
         assert position.ra.deg == pytest.approx(31.042825, abs=1e-6)
         assert position.dec.deg == pytest.approx(46.687836, abs=1e-6)
-    for text in ("HAT-P-32 b", "M 31", "", "31.04", "02:04:10 +99:00:00"):
+    for text in ("HAT-P-32 b", "M 31", "", "31.04", "02:04:10 +99:00:00", "370 20", "-10 20"):
         assert parse_position(text) is None
 
 
@@ -323,3 +376,13 @@ def test_toml_refuses_unknown_values():
     """A value that TOML cannot hold is an error, not a text of its repr."""
     with pytest.raises(TypeError, match="no way to write"):
         night_toml({"raw": object()})
+
+
+def test_target_by_name_is_known_without_network(folder):
+    """000-32: a name of the list gives the place; a cluster is a field and no star to measure."""
+    lines = {"raw": "raw", "work": "w", "target": "HAT-P-32 b"}
+    place = load_night(write_night(lines, folder / "n.toml")).target_coord
+    assert place.ra.deg == pytest.approx(31.04285, abs=1e-4)
+    for name in ("NGC 6819", "my star"):
+        path = write_night(lines | {"target": name}, folder / "n.toml")
+        assert load_night(path).target_coord is None
