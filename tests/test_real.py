@@ -23,9 +23,12 @@ from datared import (
     reduction,
     samples,
 )
-from datared.catalogs import match
+from datared.catalogs import match, read_catalogue
 from datared.cli import app
+from datared.errors import SolveError
 from datared.pixels import BAD_COLUMN
+from datared.solver import solve_frame
+from datared.sources import detect
 from datared.transit import fit_transit, fit_trapezoid
 
 DATA = Path(os.environ.get("DATARED_DATA") or Path(__file__).parents[2] / "shared" / "data")
@@ -180,6 +183,23 @@ def test_ngc_solution(ngc):
         SkyCoord(pointed["ra"], pointed["dec"], unit="deg")[: len(table)]
     )
     assert np.all((centre > 0.5 * u.arcmin) & (centre < 3 * u.arcmin))
+
+
+@pytest.mark.parametrize("name", ["land_b0", "land_v2"])
+@pytest.mark.parametrize(
+    "catalogue", ["Landolt_Standards_2009.txt", "gaia_edr3_ngc6819_members.csv"]
+)
+def test_ngc_standard_field_is_refused(ngc, name, catalogue):
+    """AS-05: three standards, or the stars of another field, are no pattern: no solution."""
+    night = ngc[0]
+    frame = frames.read_frame(night.raw / "standard" / f"{name}.fits", camera=night.camera)
+    stars = detect(frame)
+    assert len(stars) > 50
+    with pytest.raises(SolveError, match="stars in the frame"):
+        solve_frame(
+            stars, read_catalogue(DATA / "catalogues" / catalogue), shape=frame.shape,
+            center=SkyCoord("19h37m30s +00d30m00s"), scale=night.camera.pixel_scale,
+        )  # fmt: skip
 
 
 def test_ngc_colour_magnitude_diagram(ngc):
