@@ -209,7 +209,9 @@ def read_truth(night, question):
     Returns
     -------
     dict
-        What ``truth/parameters.json`` holds, with the numbers of frames ``n_bias`` and ``n_light``.
+        What ``truth/parameters.json`` holds, with the numbers of frames ``n_bias`` and ``n_light``,
+        the ``fwhm`` (px) of the first frame in r, or of the first frame, and ``header_scale``, the
+        pixel scale (arcsec) by the headers of the lights.
 
     Raises
     ------
@@ -233,8 +235,16 @@ def read_truth(night, question):
         raise ConfigError(
             f"{question.id} is about a {question.needs} night, {night.name!r} is a {kind} night."
         )
-    kinds = [str(k) for k in inventory(night)["kind"]]
-    return truth | {"n_bias": kinds.count("bias"), "n_light": kinds.count("light")}
+    raw = inventory(night)
+    kinds = [str(k) for k in raw["kind"]]
+    frames = Table.read(path.with_name("frames.ecsv"))
+    frames = frames[frames["filter"] == "r"] if "r" in frames["filter"] else frames
+    return truth | {
+        "n_bias": kinds.count("bias"),
+        "n_light": kinds.count("light"),
+        "fwhm": float(frames["fwhm"][0]),
+        "header_scale": float(raw["scale"][kinds.index("light")]),
+    }
 
 
 def _value(answer, unit):
@@ -277,7 +287,7 @@ def _known_mistake(value, mistakes, truth):
     for wrong, text in mistakes:
         ends = wrong(truth)
         first, last = (ends, ends) if np.ndim(ends) == 0 else ends
-        margin = 0.0 if np.ndim(ends) else max(0.007 * abs(first), 1e-9)
+        margin = 0.0 if np.ndim(ends) else max(0.01 * abs(first), 1e-9)
         if first - margin <= value <= last + margin:
             found.append((abs(value - (first + last) / 2), text))
     # Two mistakes may give nearly the same number: the closer one was made.

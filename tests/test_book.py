@@ -219,6 +219,14 @@ def test_built_html_has_figures(built):
         assert made, name
 
 
+def test_diagnostic_figures_exist(built):
+    """DT-07, AS-03: the figures of sky, stars and residuals are on the built pages."""
+    for name, least in {"astrometry": 8, "photometry": 7}.items():
+        made = [i for i in built[f"book/{name}"].images if "_images/" in i.get("src", "")]
+        assert len(made) >= least, name
+        assert all(len(one["alt"]) > 60 for one in made)
+
+
 def test_figures_are_there(built):
     """Every figure is a file, not empty, and has a text for those who cannot see it."""
     for name, page in built.items():

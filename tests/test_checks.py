@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 from types import SimpleNamespace
 
 import astropy.units as u
@@ -29,11 +30,14 @@ CAMERA = {"gain": 0.376, "read_noise": 3.5, "pixel_scale": 1.214}
 def night(tmp_path, monkeypatch):
     """Return ``night(kind)``: a night with a truth, 9 bias frames and 15 lights."""
     kinds = Table({"kind": ["bias"] * 9 + ["light"] * 15 + ["dark"] * 3})
+    kinds["scale"] = np.where(kinds["kind"] == "light", 206.264806 * 7.52 / 1282, np.nan)
     monkeypatch.setattr(checks, "inventory", lambda night: kinds)
 
     def make(kind):
         text = json.dumps(TRUTH[kind] | CAMERA)
         (tmp_path / "parameters.json").write_text(text, encoding="utf-8")
+        frames = Table({"filter": ["g", "r", "r"], "fwhm": [2.6, 2.4, 2.5]})
+        frames.write(tmp_path / "frames.ecsv", overwrite=True)
         return SimpleNamespace(name=kind, truth=tmp_path)
 
     return make
@@ -43,13 +47,15 @@ def night(tmp_path, monkeypatch):
 GOLDEN = {
     "Q1": 0.503, "Q3a": 2.512, "Q3b": 0.0108, "Q3c": 0.00109, "B1": 500.0, "B2": 2.0,
     "B3": 88.56, "B4": 10.0, "T1": 22500, "P1": 4999.98, "S1": 16, "S2": 0.87,
+    "A3": 10, "A5": 4, "A7": 0.15625, "A8": 0.22176,
 }  # fmt: skip
 MEASURED = {
     "transit": {
         "Q18a": 2460587.4095, "Q18b": 2460587.4601, "Q19a": 0.01146, "Q19b": 10.5, "Q21": 0.1025,
-        "D1": 15, "Q4": 3.5 / 0.376 / 3 * 1.2, "A1": 1.2141,
+        "D1": 15, "Q4": 3.5 / 0.376 / 3 * 1.2, "A1": 1.21, "A6": 2.93,
     },
-    "cluster": {"Q9a": 1.0, "Q9b": 2100, "Q9c": 0.0, "Q9d": 0.4, "D1": 15, "A1": 1.213},
+    "cluster": {"Q9a": 1.0, "Q9b": 2100, "Q9c": 0.0, "Q9d": 0.4, "D1": 15, "A1": 1.2099,
+                "A2": 20.3, "A6": 2.4 * 1.214},
 }  # fmt: skip
 
 
@@ -96,6 +102,15 @@ def test_self_checks_installation():
         ("P1", 8141.57, "still in it"),
         ("P1", 8131.57, "every pixel"),
         ("S1", 4, "halve"),
+        ("A3", 20, "two equations"),
+        ("A4", 2, "scale changes"),
+        ("A4", 1.1, "wrong scale"),
+        ("A5", 10, "unknowns"),
+        ("A5", 5, "two equations"),
+        ("A7", 1.25, "64 x 64"),
+        ("A7", 10, "one pixel"),
+        ("A8", 0.0706, "circle"),
+        ("A8", 0.00554, "one source"),
     ],
 )
 def test_self_checks_unit_mistakes_give_a_hint(name, answer, word):
@@ -118,7 +133,14 @@ def test_self_checks_unit_mistakes_give_a_hint(name, answer, word):
         ("Q4", 3.1 * 0.376, "electrons"),
         ("Q4", 9.31, "one frame"),
         ("Q4", 1.034, "square root"),
-        ("A1", 1.214 / 3600, "3600"),
+        ("A1", 1.21 / 3600, "3600"),
+        ("A1", 1.214, "stars tell"),
+        ("A1", 2.42, "binning"),
+        ("A1", 7.52e-3 / 1282, "206265"),
+        ("A6", 2.4, "pixels"),
+        ("A6", 2.4 * 0.97, "pixels"),  # measured widths differ from the truth
+        ("A6", 2.4 / 1.214, "Multiply"),
+        ("A6", 2.4 * 1.214 / 2.3548, "sigma"),
     ],
 )
 def test_self_checks_of_a_night_give_a_hint(night, name, answer, word):
@@ -200,14 +222,32 @@ def test_check_needs_the_right_night(night):
         check("Q99", 1)
 
 
+@pytest.mark.parametrize(
+    ("answer", "right"), [(2.76, True), (3.47, True), (2.4, False), (4, False)]
+)
+def test_self_check_of_a_slope_that_is_measured(answer, right):
+    """ED-01: a slope from real stars scatters: 2.8 to 3.5 over 28 frames of two nights."""
+    assert check("A4", answer).ok is right
+
+
+def test_self_check_of_a_rounded_answer():
+    """ED-01: two digits are enough, for right answers and for typical mistakes."""
+    assert check("A7", 0.16) and not check("A7", 0.15)
+    assert check("A8", 0.22)
+    assert "circle" in check("A8", 0.07).message
+    assert "one source" in check("A8", 0.0055).message
+
+
 def test_questions_count_and_pages():
-    """All 21 topics, and at least one question on each page that had none."""
+    """ED-01: all 21 topics, and at least one question on each page that had none."""
     topics = {int(m[1]) for q in QUESTIONS if (m := re.match(r"Q(\d+)", q))}
     assert topics == set(range(1, 22))
     pages = {q.page for q in QUESTIONS.values()}
     assert {"intro", "installation", "data", "astrometry", "photometry", "stack"} <= pages
     assert len(checks.questions()) == len(QUESTIONS)
     assert set(checks.questions("stack")["id"]) == {"S1", "S2"}
+    asked = checks.questions("astrometry")
+    assert len(asked) >= 5 and set(asked["answer"]) == {"number"}
     for q in QUESTIONS.values():
         assert (q.answer is None) == bool(q.points), q.id
         assert checks.ask(q.id) == q.text
@@ -224,3 +264,21 @@ def test_truth_of_a_simulated_night(transit_toml):
     assert check("Q18a", truth["ingress_start"], night=night)
     assert check("Q21", truth["radius_ratio"], night=night)
     assert check("D1", 120, night=night)
+    assert check("A1", 206.264806 * 7.52 / 1282, night=night)  # XPIXSZ and FOCALLEN
+    frames = Table.read(night.truth / "frames.ecsv")
+    assert check("A6", frames["fwhm"][0] * truth["pixel_scale"], night=night)
+
+
+def test_answers_are_not_in_the_book():
+    """ED-01: no page, not even a hidden cell of it, computes with the answers of the package."""
+    book = Path(__file__).resolve().parents[1] / "book"
+    for path in sorted([*book.glob("*.ipynb"), *book.glob("*.md")]):
+        text = path.read_text(encoding="utf-8")
+        assert "QUESTIONS" not in text and ".answer(" not in text, path.name
+    cells = json.loads((book / "astrometry.ipynb").read_text(encoding="utf-8"))["cells"]
+    text = "\n".join("".join(cell["source"]) for cell in cells)
+    # What a question asks for stands in no sentence and no line of code.
+    assert not re.search(r"\b10 (terms|stars are needed)|0\.156|0\.22[12]\b|20\.2\d?\b", text)
+    asked = set(re.findall(r"Question (A\d):", text))
+    assert asked == set(checks.questions("astrometry")["id"])
+    assert all(f'"{name}"' in text for name in asked)

@@ -1,17 +1,23 @@
 """Figures: what is drawn, the labels, the direction of axes; nothing global changes."""
 
 import inspect
+import json
+from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
 import pytest
 from astropy.nddata import CCDData
+from astropy.table import Table
 from astropy.wcs import WCS
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
-from datared import charts, plots
+from datared import charts, fieldplots, plots, skyplots
+from datared.background import background_map
 from datared.errors import FrameError
+from datared.instrument import CORNER_DISTORTION, frame_wcs
+from datared.sources import detect
 
 RNG = np.random.default_rng(7)
 N = 40
@@ -26,11 +32,16 @@ def close_figures():
     plt.close("all")
 
 
-def solved_frame():
+def solved_frame(rotation=0.0, *, ra=30.0, declination_first=False, galactic=False):
     """A frame with a WCS."""
-    wcs = WCS(naxis=2)
-    wcs.wcs.ctype = ["RA---TAN", "DEC--TAN"]
-    wcs.wcs.crval, wcs.wcs.crpix, wcs.wcs.cdelt = [30, 20], [40, 30], [-3e-4, 3e-4]
+    wcs = frame_wcs(FRAME.shape, ra=ra, dec=20, scale=1.0, rotation=rotation)
+    if declination_first or galactic:
+        plain = WCS(naxis=2)
+        names = ["GLON-TAN", "GLAT-TAN"] if galactic else ["DEC--TAN", "RA---TAN"]
+        plain.wcs.ctype, plain.wcs.crpix = names, wcs.wcs.crpix
+        plain.wcs.crval = [20, ra] if declination_first else [ra, 20]
+        plain.wcs.cd = wcs.wcs.cd[::-1] if declination_first else wcs.wcs.cd
+        wcs = plain
     return CCDData(FRAME, unit="adu", wcs=wcs)
 
 
@@ -41,6 +52,8 @@ CALLS = {
     "residual_quiver": (A, B, C, D),
     "field_map": (A, B, C),
     "finder": (FRAME, A, B),
+    "detections": (FRAME, Table({"x": A, "y": B})),
+    "distortion_map": (frame_wcs((60, 80), ra=30, dec=20, scale=1, rotation=4),),
     "growth_curve": ([1, 2, 3], [[0.5, 0.9, 1], [0.6, 0.8, 1]]),
     "size_magnitude": (A, B),
     "colour_magnitude": (A - B, B),
@@ -107,7 +120,7 @@ def test_plots_options_are_keyword_only(name):
 
 def test_plots_never_show_or_save():
     """Showing and saving is the caller's."""
-    for module in (plots, charts):
+    for module in (plots, charts, skyplots, fieldplots):
         source = inspect.getsource(module)
         assert not any(word in source for word in (".show(", "savefig", "rcParams", "plt.style"))
 
@@ -174,6 +187,8 @@ def test_show_frame_without_finite_pixel():
     """A frame of NaN says so instead of a blank figure; a constant frame is drawn."""
     with pytest.raises(FrameError, match="finite"):
         plots.show_frame(np.full((5, 5), np.nan))
+    with pytest.raises(FrameError, match="finite"):
+        plots.counts_histogram(np.full((5, 5), np.nan))
     plots.show_frame(np.full((5, 5), 3.0)).figure.canvas.draw()
 
 
@@ -185,15 +200,132 @@ def test_compare_frames_share_their_cuts():
 
 
 def test_e33_finder_numbers_only_the_brightest():
-    """With 5000 stars only the brightest are numbered; rows that are not finite are passed over."""
-    x, y = RNG.uniform(0, 60, (2, 5000))
-    x[10] = np.nan
+    """DT-06: of 5000 stars only the brightest inside the frame are numbered, and the target."""
+    x, y = RNG.uniform(0, 59, (2, 5000))
+    x[10], x[11] = np.nan, 200.0
     flux = np.zeros(5000)
-    flux[[4000, 10, 7]] = 3, 2, 1
+    flux[[11, 4000, 10, 7]] = 4, 3, 2, 1
     ax = plots.finder(FRAME, x, y, brightness=flux, n_labels=2, target=7)
     assert [text.get_text() for text in ax.texts] == ["4000", "7"]
     assert len(ax.lines) == 4  # the cross around the target
     assert ax.get_xlim() == (-0.5, 79.5)
+    ax.figure.canvas.draw()
+
+
+def test_finder_zooms_on_the_target():
+    """DT-06: with a width the chart is a square around the target, and numbers what is in it."""
+    x, y = np.array([10.0, 60, 62, 59]), np.array([10.0, 30, 31, 50])
+    ax = plots.finder(FRAME, x, y, target=1, width=10)
+    assert (ax.get_xlim(), ax.get_ylim()) == ((55, 65), (25, 35))
+    assert [text.get_text() for text in ax.texts] == ["1", "2"]
+    ax = plots.finder(FRAME, [np.nan], [3.0], target=0, width=10)  # a target without a place
+    assert ax.get_xlim() == (34.5, 44.5)
+
+
+@pytest.mark.parametrize("rotation", [0.0, 45.0, 90.0, 184.6])
+@pytest.mark.parametrize("declination_first", [False, True])
+def test_finder_has_right_ascension_on_the_longitude_axis(rotation, declination_first):
+    """DT-06: the coordinate called right ascension is the longitude, however a frame is turned."""
+    frame = solved_frame(rotation, declination_first=declination_first)
+    ax = plots.finder(frame, A, B, n_labels=3, wcs=True)
+    labels = {coord.coord_type: coord.get_axislabel() for coord in ax.coords}
+    assert labels == {
+        "longitude": "right ascension (h m s)", "latitude": "declination (deg)",
+    }  # fmt: skip
+    ax.figure.canvas.draw()
+    # The name stands at the edge where the numbers of this coordinate stand.
+    for coord in ax.coords:
+        assert coord.get_axislabel_position()[0] == coord.get_ticklabel_position()[0]
+
+
+def test_finder_of_a_galactic_frame_says_so():
+    """Coordinates are named by what they are, and the longitude there is in degrees."""
+    ax = plots.finder(solved_frame(galactic=True), A, B, wcs=True)
+    assert [c.get_axislabel() for c in ax.coords] == [
+        "galactic longitude (deg)", "galactic latitude (deg)",
+    ]  # fmt: skip
+
+
+def test_detections_tell_the_kinds_apart():
+    """Stars, saturated or cut ones, and what no catalogue knows have a marker and a number each."""
+    sources = Table({"x": A, "y": B, "flags": np.zeros(N, int), "catalogue": np.arange(N)})
+    sources["flags"][:3] = 1, 4, 5
+    sources["flags"][5] = 32  # a neighbour is nothing odd
+    sources["catalogue"][2:9] = -1
+    ax = plots.detections(FRAME, sources)
+    names = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert names == ["in the catalogue (31)", "not in the catalogue (6)", "edge or saturated (3)"]
+    assert len({line.get_marker() for line in ax.lines}) == 3
+    assert ax.lines[1].get_xdata() == pytest.approx(A[3:9])
+    plots.detections(FRAME, sources[:0]).figure.canvas.draw()
+
+
+def test_detections_do_not_draw_what_is_masked():
+    """A masked place is not drawn, and a masked row of the catalogue is no match."""
+    sources = Table({"x": A, "y": B, "flags": np.zeros(N), "catalogue": np.arange(N)}, masked=True)
+    sources["x"].mask[0] = sources["catalogue"].mask[1] = True
+    ax = plots.detections(FRAME, sources)
+    known, unknown = (line.get_xdata() for line in ax.lines)
+    assert np.isnan(known[0]) and known[1:] == pytest.approx(A[2:])
+    assert unknown == pytest.approx(A[1:2])
+
+
+def diagnostic_figures(frame, night):
+    """Draw what one should see of a frame and of a night (DT-07): name and axes."""
+    background = background_map(frame.data)
+    sources = detect(frame, gain=1.0)
+    magnitude = -2.5 * np.log10(sources["flux"])
+    return {
+        "background": plots.show_frame(background.level, colorbar=True),
+        "residual": plots.show_frame(frame.data - background.level),
+        "detections": plots.detections(frame, sources),
+        "chimney": plots.size_magnitude(magnitude, sources["fwhm"]),
+        "fwhm over the field": plots.field_map(
+            sources["x"], sources["y"], sources["fwhm"], label="FWHM (px)"
+        ),
+        "seeing against time": plots.trend(night["jd"], night["seeing"], label="FWHM (arcsec)"),
+    }
+
+
+def test_diagnostic_figures():
+    """DT-07: all six come from a frame with a slope and ten stars; each shows what is in it."""
+    rng = np.random.default_rng(3)
+    y, x = np.mgrid[:200, :300]
+    data = 500 + 0.2 * x + rng.normal(0, 5, x.shape)
+    places = rng.uniform((20, 20), (280, 180), (10, 2))
+    for a, b in places:
+        data += 2000 * np.exp(-((x - a) ** 2 + (y - b) ** 2) / (2 * 1.5**2))
+    night = {"jd": 2460587.4 + np.arange(5) / 100, "seeing": [2.1, 2.2, 2.4, 2.2, 2.3]}
+    found = diagnostic_figures(CCDData(data, unit="adu"), night)
+    assert len(found) == 6
+    for ax in found.values():
+        assert ax.get_xlabel() and ax.get_ylabel()
+        ax.figure.canvas.draw()
+    level = np.asarray(found["background"].images[0].get_array())
+    assert level[:, 224].mean() - level[:, 32].mean() == pytest.approx(0.2 * 192, abs=0.7)
+    rest = np.asarray(found["residual"].images[0].get_array())
+    # The level of a box of 64 px is known to 1.25 x 5 / 64 = 0.1.
+    assert abs(np.median(rest[:, 180:230]) - np.median(rest[:, 30:80])) < 5 * 0.1 * np.sqrt(2)
+    assert len(found["detections"].lines[0].get_xdata()) == 10
+    assert np.median(found["chimney"].lines[0].get_ydata()) == pytest.approx(3.53, rel=0.05)
+
+
+def test_diagnostic_figures_are_in_the_chapters():
+    """DT-07: the pages on finding and on measuring stars call the functions of the six figures."""
+    book = Path(__file__).resolve().parents[1] / "book"
+    code = ""
+    for name in ("astrometry", "photometry"):
+        cells = json.loads((book / f"{name}.ipynb").read_text(encoding="utf-8"))["cells"]
+        code += "\n".join("".join(c["source"]) for c in cells if c["cell_type"] == "code")
+    wanted = {
+        "background": "background.level",
+        "residual": "data - background.level",
+        "detections": "plots.detections(",
+        "chimney": "plots.size_magnitude(",
+        "FWHM over the field": "plots.field_map(",
+        "seeing against time": 'phot.epochs["fwhm"]',
+    }
+    assert [name for name, call in wanted.items() if call not in code] == []
 
 
 def test_noise_law_passes_through_the_first_point():
@@ -208,6 +340,46 @@ def test_residual_quiver_typical_arrow_has_the_length_asked():
     ax = plots.residual_quiver([10, 50], [20, 30], [0.1, 0], [0, 0.1], length=25)
     assert ax.collections[0].scale == pytest.approx(0.1 / 25)
     plots.residual_quiver([], [], [], []).figure.canvas.draw()
+
+
+def test_residual_quiver_of_cells_shows_what_frames_share():
+    """AS-03: in medians of 400 arrows the noise falls by 16, what all share stays."""
+    rng = np.random.default_rng(5)
+    x, y = rng.uniform(0, (80, 60), (19200, 2)).T - 0.5
+    dx, dy = rng.normal([[0.3], [0]], 1, (2, 19200))
+    # Two stars alone make no median.
+    x, y, dx, dy = (np.append(a, [b, b]) for a, b in ((x, 75), (y, 90), (dx, 99), (dy, 99)))
+    ax = plots.residual_quiver(x, y, dx, dy, cells=8, shape=(60, 80))
+    arrows = ax.collections[0]
+    assert len(arrows.U) == 48
+    # The error of a median is 1.253 / 20; of the mean of all 48, 1.253 / 139.
+    assert arrows.U.mean() == pytest.approx(0.3, abs=4 * 1.253 / 139)
+    assert np.std(arrows.V) == pytest.approx(1.253 / 20, rel=4 / np.sqrt(2 * 48))
+    assert ax.get_xlim() == (-0.5, 79.5)
+
+
+def test_distortion_map_shows_shift_and_scale():
+    """CC-04: the corner of a simulated frame moves by what was put in, the scale by 3 k r^2 / 2."""
+    shape = (680, 1000)
+    ax = plots.distortion_map(frame_wcs(shape, ra=30, dec=20, scale=1.2, rotation=4))
+    arrows, mesh = (ax.collections[i] for i in (1, 0))
+    r = np.hypot(arrows.X - 499.5, arrows.Y - 339.5)
+    k = CORNER_DISTORTION / (np.hypot(*shape) / 2) ** 3
+    assert np.hypot(arrows.U, arrows.V) == pytest.approx(k * r**3, rel=1e-6)
+    # The area of a pixel grows as (1 + k r^2) (1 + 3 k r^2), the scale as its root.
+    r2 = (10 - 499.5) ** 2 + (10 - 339.5) ** 2  # the first cell
+    growth = np.sqrt((1 + k * r2) * (1 + 3 * k * r2)) - 1
+    assert mesh.get_array().ravel()[0] == pytest.approx(100 * growth, rel=1e-3)
+
+
+def test_distortion_map_without_distortion():
+    """CC-04: without SIP the map says so; without a size the message asks for it."""
+    wcs = solved_frame(galactic=True).wcs
+    ax = plots.distortion_map(wcs, shape=(60, 80))
+    assert ax.get_title(loc="left") == "no distortion"
+    ax.figure.canvas.draw()
+    with pytest.raises(ValueError, match="shape"):
+        plots.distortion_map(wcs)
 
 
 def test_masked_columns_are_left_out():
