@@ -10,21 +10,19 @@ small frames (which loads the compiled code), then on the full ones, and reports
 """
 
 import argparse
-import importlib.metadata
 import json
 import os
-import platform
-import resource
 import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import common
 import numpy as np
+from common import median, number, peak_memory, timed
 
 SEED = 3
 GAIN, READ_NOISE, OFFSET = 0.376, 3.5, 500.0  # e-/ADU, e-, ADU
@@ -149,8 +147,7 @@ def masters(folder):
 
 
 # --- what is measured ----------------------------------------------------------------------------
-# Each of these prepares the inputs and gives the call that is timed. A call may have an attribute
-# ``prepare``, which runs before it and is not timed.
+# Each of these prepares the inputs and gives the call that is timed.
 
 
 def a_files(folder):
@@ -515,7 +512,7 @@ def child(name, folder, size, parts):
     else:
         _imports("ours" if "ours" in name else "theirs")
         result |= _measure(name, folder, small)
-    result.setdefault("peak_mb", _peak())
+    result.setdefault("peak_mb", peak_memory())
     print(json.dumps(result))
 
 
@@ -535,14 +532,11 @@ def _imports(side):
 def _measure(name, folder, small):
     """Time one case: up to five calls within ten seconds, the median counts."""
     build = globals()[name]
-    _timed(build(small))
-    call, seconds = build(folder), []
-    inputs = _peak()
-    while not seconds or (sum(seconds) < 10 and len(seconds) < 5):
-        value = None
-        value, elapsed = _timed(call)
-        seconds.append(elapsed)
-    result = {"seconds": statistics.median(seconds), "peak_mb": _peak(), "before_mb": inputs}
+    timed(build(small))
+    call = build(folder)
+    inputs = peak_memory()
+    value, seconds = common.repeated(call)
+    result = {"seconds": statistics.median(seconds), "peak_mb": peak_memory(), "before_mb": inputs}
     kept = folder / "kept"
     if isinstance(value, Path):
         files = [path.stat().st_size for path in value.rglob("*") if path.is_file()]
@@ -552,14 +546,6 @@ def _measure(name, folder, small):
         for key, array in _arrays(value).items():
             np.save(kept / f"{name}-{key}.npy", array)
     return result
-
-
-def _timed(call):
-    """Prepare, call, and give the result and the time it took."""
-    getattr(call, "prepare", lambda: None)()
-    start = time.perf_counter()
-    value = call()
-    return value, time.perf_counter() - start
 
 
 def _arrays(value):
@@ -585,34 +571,18 @@ def _compile(small, parts):
             start = time.perf_counter()
             call = build(small)
             building = time.perf_counter() - start
-            times.append(building + _timed(call)[1])
+            times.append(building + timed(call)[1])
         total += max(times[0] - times[1], 0.0)
     return total
-
-
-def _peak():
-    """Peak of the resident memory of this process in MB."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
 
 
 # --- in the parent -------------------------------------------------------------------------------
 
 
 def spawn(name, options, **environment):
-    """Run one child and give its result; a failure is a result too."""
-    command = [sys.executable, __file__, "--child", name, "--folder", str(options.folder)]
-    command += ["--size", options.size, "--only", options.only]
-    done = subprocess.run(
-        command, capture_output=True, text=True, env=os.environ | environment, check=False
-    )
-    if done.returncode:
-        lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
-        result = {"failed": lines[-1]}
-    else:
-        result = json.loads(done.stdout.strip().splitlines()[-1])
-    print(f"{name}: {result}", file=sys.stderr, flush=True)
-    return result
+    """Run one child and give its result."""
+    arguments = ["--folder", str(options.folder), "--size", options.size, "--only", options.only]
+    return common.spawn(__file__, name, arguments, **environment)
 
 
 def measure(options, parts):
@@ -669,21 +639,21 @@ def table(results, options, parts):
     for part, what, ours, theirs, wanted, kind in ROWS:
         if part not in parts or theirs not in results:
             continue
-        values = _median(results, ours, "seconds"), _median(results, theirs, "seconds")
-        lines.append(_line(f"({part})", what, *values, wanted, kind))
+        values = median(results, ours, "seconds"), median(results, theirs, "seconds")
+        lines.append(common.row(f"({part})", what, *values, wanted, kind))
     for theirs, loop in (("d_theirs", ""), ("d_lean", ", lean loop")) if "d" in parts else ():
-        peaks = (_median(results, name, "peak_mb") for name in ("d_ours", theirs))
-        lines.append(_line("(d)", f"peak memory of that{loop}, in MB", *peaks, 4, "least"))
-    seconds = _median(results, "compile", "seconds")
-    verdict = "" if seconds is None else "met" if seconds < 10 else "**not met**"
-    lines.append(f"| | compile time of all of it | {_text(seconds)} | | | < 10 | {verdict} |")
+        peaks = (median(results, name, "peak_mb") for name in ("d_ours", theirs))
+        lines.append(common.row("(d)", f"peak memory of that{loop}, in MB", *peaks, 4, "least"))
+    seconds = median(results, "compile", "seconds")
+    verdict = "" if seconds is None else common.verdict(seconds < 10)
+    lines.append(f"| | compile time of all of it | {number(seconds)} | | | < 10 | {verdict} |")
     lines += ["", "| memory (MB) | before the call | peak |", "| --- | ---: | ---: |"]
     for side, name in (("ours", "imports_ours"), ("theirs", "imports_theirs")):
-        peak = _median(results, name, "peak_mb")
-        lines.append(f"| interpreter with the imports of {side} | | {_text(peak)} |")
+        peak = median(results, name, "peak_mb")
+        lines.append(f"| interpreter with the imports of {side} | | {number(peak)} |")
     for name in (case.__name__ for part in sorted(parts) for case in CASES[part]):
         if name in results:
-            both = (_text(_median(results, name, key)) for key in ("before_mb", "peak_mb"))
+            both = (number(median(results, name, key)) for key in ("before_mb", "peak_mb"))
             lines.append(f"| `{name}` | {' | '.join(both)} |")
     lines.append("")
     for part in sorted(parts):
@@ -698,60 +668,9 @@ def table(results, options, parts):
     }
     few = [f"`{name}` {n}" for name, n in runs.items() if n < options.repeats]
     lines.append(f"* repeats: {options.repeats}{', but ' + ', '.join(few) if few else ''}.")
-    return lines + [f"* {text}" for text in machine(options)]
-
-
-def _line(part, what, ours, theirs, wanted, kind):
-    """Row of the table."""
-    if ours is None or theirs is None:
-        return f"| {part} | {what} | {_text(ours)} | {_text(theirs)} | | | not measured |"
-    ratio = theirs / ours if kind == "least" else ours / theirs
-    met = ratio >= wanted if kind == "least" else ratio <= wanted
-    sign, verdict = "≥" if kind == "least" else "≤", "met" if met else "**not met**"
-    return (
-        f"| {part} | {what} | {_text(ours)} | {_text(theirs)} | {_text(ratio)} | "
-        f"{sign} {wanted} | {verdict} |"
-    )
-
-
-def _median(results, name, key):
-    """Median of a number over the repeats, None where it was not measured."""
-    values = [result[key] for result in results.get(name, ()) if key in result]
-    return statistics.median(values) if values else None
-
-
-def _text(value):
-    """Three digits, or a dash."""
-    if value is None:
-        return "–"
-    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
-
-
-def machine(options):
-    """Processor, memory, versions, command."""
-    model = platform.processor() or platform.machine()
-    if Path("/proc/cpuinfo").is_file():
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-        model = names[0] if names else model
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    versions = [f"python {platform.python_version()}"]
-    versions += [f"{name} {importlib.metadata.version(name)}" for name in PACKAGES]
-    load = f"{options.load:.1f}"
-    words = " ".join(["python benchmarks/prereduction.py", *options.words])
-    yield f"machine: {model}, {os.cpu_count()} cores, {memory:.0f} GiB, {platform.system()}."
-    yield f"versions: {', '.join(versions)}."
-    yield f"frames: {options.size} pixels, uint16. Load of the machine before the run: {load}."
-    yield f"command: `{words}`, {time.strftime('%Y-%m-%d')}."
-
-
-def write_readme(lines):
-    """Put the table between the markers of README.md."""
-    path = Path(__file__).parent / "README.md"
-    before, rest = path.read_text(encoding="utf-8").split(MARKERS[0])
-    after = rest.split(MARKERS[1])[1]
-    text = "\n".join([MARKERS[0], "", *lines, "", MARKERS[1]])
-    path.write_text(before + text + after, encoding="utf-8")
+    note = f"{options.size} pixels, uint16"
+    facts = common.machine(__file__, PACKAGES, options, note)
+    return lines + [f"* {text}" for text in facts]
 
 
 def main():
@@ -765,11 +684,7 @@ def main():
     parser.add_argument("--readme", action="store_true", help="put the table into README.md")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    # Where the files are does not matter, and is nobody's business.
-    places = {str(options.folder), str(options.json)}
-    options.words = [
-        word for word in sys.argv[1:] if word not in places and word not in ("--folder", "--json")
-    ]
+    options.words = common.words(options)
     parts = set(options.only.split(","))
     if not parts <= set(CASES):
         parser.error(f"--only {options.only}: the parts are {', '.join(CASES)}")
@@ -793,7 +708,7 @@ def main():
     if options.json:
         options.json.write_text(json.dumps(results, indent=1))
     if options.readme:
-        write_readme(lines)
+        common.write_readme(lines, MARKERS)
 
 
 if __name__ == "__main__":
