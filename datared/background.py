@@ -308,7 +308,10 @@ def _good_pixels(data, mask):
     data = np.ascontiguousarray(data, dtype=np.float32)
     if data.ndim != 2:
         raise FrameError(f"a frame has two axes, this one has {data.ndim}")
-    bad = ~np.isfinite(data) | hidden
+    bad = np.isfinite(data)
+    np.logical_not(bad, out=bad)
+    if hidden is not np.ma.nomask:
+        bad |= hidden
     if mask is not None:
         bad |= np.asarray(mask, bool)
     if data.size - np.count_nonzero(bad) < max(1, min(MIN_PIXELS, data.size)):

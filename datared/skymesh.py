@@ -145,9 +145,9 @@ def surface(nodes, edges, lowest=-np.inf):
     breaks, pieces = _pieces(middles[0], along.transpose(2, 1, 0).reshape(len(nodes), -1))
     row = np.arange(ny)
     piece = np.clip(np.searchsorted(breaks, row, "right") - 1, 0, len(breaks) - 1)
-    t = (row - breaks[piece])[:, None]
-    c0, c1, c2, c3 = (one[piece] for one in pieces)
-    coefficients = (c0 + t * (c1 + t * (c2 + t * c3))).reshape(ny, -1, 4).astype(np.float32)
+    coefficients = np.empty((ny, pieces.shape[2]), np.float32)
+    _evaluate(pieces, piece, row - breaks[piece], coefficients)
+    coefficients = coefficients.reshape(ny, -1, 4)
     starts = np.concatenate([[0], np.ceil(origins[1:]).astype(np.int64), [nx]])
     return Surface(starts, origins.astype(np.float32), coefficients, lowest)
 
@@ -165,6 +165,16 @@ def _pieces(places, values):
         np.concatenate([places[:1], places]),
         np.concatenate([first, spline.c[::-1], last], axis=1),
     )
+
+
+@njit(cache=True, nogil=True)
+def _evaluate(pieces, piece, t, out):
+    """Write the cubics of shape (4, n, m) of one piece for each row, at t from its origin."""
+    for j in range(out.shape[0]):
+        c0, c1 = pieces[0, piece[j]], pieces[1, piece[j]]
+        c2, c3 = pieces[2, piece[j]], pieces[3, piece[j]]
+        for i in range(out.shape[1]):
+            out[j, i] = c0[i] + t[j] * (c1[i] + t[j] * (c2[i] + t[j] * c3[i]))
 
 
 @njit(cache=True, nogil=True)

@@ -495,8 +495,11 @@ def test_nan_frame_end_to_end():
     options = {"radii": 6, "annulus": (12, 20), "gain": 1.0}
     before = photometry.aperture_photometry(clean, x, y, **options)
     for frame in (ccd, data):
-        after = photometry.aperture_photometry(frame, x, y, **options)
+        after = photometry.aperture_photometry(frame, x, y, bad_pixels="nan", **options)
         assert np.isnan(after["flux"][:, 0]).tolist() == [False, True, False, False]
+        filled = photometry.aperture_photometry(frame, x, y, **options)
+        assert filled["flux"][1, 0] == pytest.approx(before["flux"][1, 0], rel=0.01)
+        assert photometry.describe_flags(filled["flags"][1, 0]) == ["bad pixel"]
         assert photometry.describe_flags(after["flags"][1, 0]) == ["bad pixel"]
         for name in ("flux", "flux_err", "sky"):
             np.testing.assert_array_equal(after[name][[0, 2, 3]], before[name][[0, 2, 3]])
