@@ -178,8 +178,9 @@ def master_flat(
     -------
     astropy.nddata.CCDData
         Dimensionless, median 1, with uncertainty (of the combined flats) and flags DEAD, LOW_FLAT
-        and BAD_COLUMN; cards KIND, NCOMBINE, FLATLVL (ADU, median before normalising), NREJECT and
-        for each rejected frame REJECT1, REJECT2 ... with its name and the reason.
+        and BAD_COLUMN; cards KIND, NCOMBINE, FLATLVL (ADU, median before normalising), FLATNOIS
+        (relative noise of a pixel, where two flats or more tell it), NREJECT and for each rejected
+        frame REJECT1, REJECT2 ... with its name and the reason.
 
     Raises
     ------
@@ -218,6 +219,9 @@ def master_flat(
         low = ~(master.data > LOW_FLAT_LIMIT)
     dead, columns = pixels.dead_map(master.data), pixels.bad_columns(master.data, least=0.03)
     _flag(master, {pixels.DEAD: dead, pixels.LOW_FLAT: low, pixels.BAD_COLUMN: columns})
+    noise = _relative_noise(sigma, good=master.flags == 0)
+    if noise > 0:
+        master.meta["FLATNOIS"] = (_round(noise), "relative noise of a pixel")
     return master
 
 
@@ -321,6 +325,18 @@ def _pair_noise(sources, scale):
     """
     first, last = sources[0].sample()[1] * scale[0], sources[-1].sample()[1] * scale[-1]
     return robust_noise(first - last) / math.sqrt(2)
+
+
+def _relative_noise(sigma, *, good):
+    """Noise of a pixel of a normalised flat, NaN where nothing tells it.
+
+    Of a few frames the errors of single pixels scatter widely; their mean is right (see
+    `datared.combine.combine`). What is far above the others is no noise: a star that moved.
+    """
+    values = sigma[good & np.isfinite(sigma)]
+    if not values.size:
+        return math.nan
+    return float(np.mean(values[values <= 6 * np.median(values)], dtype=float))
 
 
 def _median(image):

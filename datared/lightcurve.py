@@ -44,7 +44,7 @@ log = logging.getLogger("datared.lightcurve")
 
 #: Flag of an epoch in which the comparison stars have lost more than 30 % of their light; joins
 #: those of `datared.photometry.FLAG_NAMES`.
-CLOUDY = 512
+CLOUDY = 1024
 CLOUD_LIMIT = 0.7
 
 #: Fewer comparison stars than this, and stars of more different brightness are allowed.

@@ -11,6 +11,7 @@ from .apertures import BAD_PIXEL, EDGE, NEIGHBOUR, NO_POSITION, NO_WCS, OUTSIDE,
 from .assembly import photometry_files, read_photometry, require_photometry
 from .errors import DataredError
 from .products import Manifest, Task, atomic_path, run_tasks
+from .repeats import means_of_repeats
 from .zeropoints import (
     ZeroPoint,
     colour,
@@ -204,7 +205,10 @@ def star_magnitudes(photometry, zeropoints):
 
     Fluxes are brought to one zero point and averaged with their inverse variances, which are freed
     of the star's own noise: a star that happened to be bright would have a larger error and count
-    less.
+    less. Of three measurements or more, a single one that is far from the others (a satellite's
+    trail, a particle) is left out and not counted in ``<f>_n``; so it is in ``chi2`` and
+    ``scatter``. A star whose mean flux is not positive has a masked magnitude; one that is
+    saturated has none and is still listed, with its flag.
 
     Parameters
     ----------
@@ -257,21 +261,21 @@ def _mean_fluxes(flux, error, flags, unit, common, gain):
     usable = np.isfinite(flux) & np.isfinite(error) & ((flags & UNUSABLE) == 0)
     clean = usable & ((flags & DOUBTFUL) == 0)
     used = np.where(clean.any(axis=1)[:, None], clean, usable)
-    n = used.sum(axis=1)
     with np.errstate(invalid="ignore", divide="ignore"):
         variance = np.where(used, error**2, np.inf)
-        first = np.sum(np.where(used, flux, 0), axis=1) / n
-        variance = variance + np.where(used, (first[:, None] * common) ** 2, 0)
+        # The median: one trail or particle must not decide what photons are expected.
+        first = np.ma.median(np.ma.masked_array(flux, ~used), axis=1).filled(np.nan)[:, None]
+        variance = variance + np.where(used, (first * common) ** 2, 0)
         if gain:
-            # Photons expected from the mean flux in place of those that came.
-            photons = (np.maximum(first, 0)[:, None] - np.maximum(flux, 0)) * unit / gain
+            # Photons expected from the median flux in place of those that came.
+            photons = (np.maximum(first, 0) - np.maximum(flux, 0)) * unit / gain
             variance = np.where(used, np.maximum(variance + photons, 0.1 * variance), np.inf)
-        weight = 1 / variance
-        mean = np.sum(np.where(used, flux, 0) * weight, axis=1) / weight.sum(axis=1)
-        sigma = 1 / np.sqrt(weight.sum(axis=1))
+        snr = first[:, 0] / np.sqrt(variance.min(axis=1, initial=np.inf))
+        used, mean, sigma, *_ = means_of_repeats(flux, variance, 1 / variance, snr)
+        n = used.sum(axis=1)
         away = np.where(used, flux - mean[:, None], 0)
         scatter = np.sqrt(np.sum(away**2, axis=1) / np.where(n > 1, n - 1, np.nan))
-        chi2 = np.sum(away**2 * weight, axis=1) / np.where(n > 1, n - 1, np.nan)
+        chi2 = np.sum(away**2 / variance, axis=1) / np.where(n > 1, n - 1, np.nan)
     seen = np.where(used.any(axis=1)[:, None], used, True)
     bits = np.bitwise_or.reduce(np.where(seen, flags, 0), axis=1, initial=0)
     return mean, sigma, scatter, chi2, n, bits

@@ -175,7 +175,7 @@ def make_night(
     radii : sequence of float, optional
         Several radii instead.
     radius_unit : str, optional
-        ``px``, ``arcsec`` or ``fwhm``.
+        ``px``, ``arcsec``, ``fwhm`` or ``night-fwhm``, see `PhotometryOptions`.
     use_bias, use_dark, use_flat, strict : bool
         See `ReductionOptions`.
     settings : dict, optional
@@ -230,7 +230,7 @@ def aperture_settings(radii, *, radius_unit="px"):
     radii : sequence of float
         Radii of the apertures; the sky is between 1.6 and 2.4 times the largest.
     radius_unit : str
-        ``px``, ``arcsec`` or ``fwhm``.
+        ``px``, ``arcsec``, ``fwhm`` or ``night-fwhm``.
 
     Returns
     -------
@@ -280,13 +280,7 @@ def _build(settings, *, folder, path):
     top["rules"] = tuple(FrameRule(**rule) for rule in rules if "match" in rule)
     top["headers"] = reader.synonyms(settings.get("headers", {}))
     top["target_coord"] = _target(settings, reader)
-    photometry = settings.get("photometry", {})
-    if isinstance(photometry, dict) and photometry.get("radius_unit", "fwhm") != "fwhm":
-        reader.problems += [
-            f"photometry.{key} is missing: it must be given where radius_unit is not fwhm"
-            for key in ("radii", "annulus")
-            if key not in photometry
-        ]
+    reader.photometry(settings.get("photometry"), top)
     if "camera" in top and top["camera"].overscan and top["camera"].amplifiers:
         reader.problems.append("give either camera.overscan or [[camera.amplifiers]], not both")
     _check_folders(top, reader, settings)

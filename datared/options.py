@@ -17,7 +17,7 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Site:
     """Where the telescope stands.
 
@@ -71,6 +71,8 @@ class Camera:
         Level in ADU, in the raw frame, from which on a pixel is not to be trusted.
     pixel_scale : float or None
         Arcseconds per pixel.
+    diameter : float or None
+        Diameter of the telescope's opening in centimetres, for scintillation.
     overscan, trim : str or None
         FITS sections, such as ``[1025:1056,1:1024]``: columns first, counted from 1, ends included.
     gain_keyword : str or None
@@ -84,6 +86,7 @@ class Camera:
     read_noise: float | None = None
     saturation: float | None = None
     pixel_scale: float | None = None
+    diameter: float | None = None
     overscan: str | None = None
     trim: str | None = None
     gain_keyword: str | None = None
@@ -187,15 +190,29 @@ class PhotometryOptions:
     Parameters
     ----------
     radii : tuple of float
-        Radii of the apertures.
+        Radii of the apertures. By default 1, 1.5, 2, 2.5 and 3 times the FWHM of the frame.
     radius_unit : str
-        ``px``, ``arcsec`` or ``fwhm`` (multiples of the frame's FWHM); also of the annulus.
+        Of radii and annulus: ``px``, ``arcsec``, ``fwhm`` (multiples of the frame's FWHM) or
+        ``night-fwhm`` (multiples of the median FWHM, in arcsec, of the frames in the same filter:
+        one radius for the night, however the seeing changes).
     annulus : tuple of float
-        Inner and outer radius of the sky annulus.
+        Inner and outer radius of the sky annulus. By default 4 and 6 times the FWHM.
     default_radius : int or None
         Index of the radius that results are quoted for; chosen by signal-to-noise where None.
     threshold : float
         Detection threshold in units of the sky noise.
+    background : str
+        Where the sky comes from: ``annulus-median``, ``annulus-mean``, ``map``, ``frame``,
+        ``profile`` or ``none``, see `datared.photometry.aperture_photometry`.
+    recentre : float or None
+        Largest shift (px) by which an aperture may follow the centroid of its star; the apertures
+        stay at the positions on the sky where it is None.
+    bad_pixels : str
+        A bad pixel in an aperture: ``fill`` (the pixel opposite to it through the middle of the
+        star stands in; no flux where that is bad, too), or ``nan`` (no flux). The flag is set in
+        both.
+    scintillation : bool
+        Add the scintillation of the air to the errors. It needs ``camera.diameter`` and a site.
     """
 
     radii: tuple = (1.0, 1.5, 2.0, 2.5, 3.0)
@@ -203,6 +220,10 @@ class PhotometryOptions:
     annulus: tuple = (4.0, 6.0)
     default_radius: int | None = None
     threshold: float = 5.0
+    background: str = "annulus-median"
+    recentre: float | None = None
+    bad_pixels: str = "fill"
+    scintillation: bool = False
 
 
 @dataclass(frozen=True)

@@ -93,7 +93,8 @@ def reduce_frame(
     -------
     astropy.nddata.CCDData
         float32, ADU or electrons. Flags of frame and masters are joined; pixels where the flat is
-        0.05 or less are NaN. Cards OVERSCOR, BIASCOR, DARKCOR, DARKSCAL, FLATCOR, GAINCOR.
+        0.05 or less are NaN. Cards OVERSCOR, BIASCOR, DARKCOR, DARKSCAL, FLATCOR, GAINCOR, and
+        FLATNOIS (relative noise of a pixel of the master flat) where the flat has it.
 
     Raises
     ------
@@ -196,6 +197,8 @@ def _reduced(
     result.meta["DARKCOR"] = dark is not None
     result.meta["DARKSCAL"] = float(dark_scale) if dark is not None else 0.0
     result.meta["FLATCOR"] = flat is not None
+    if flat is not None and masters["flat"].meta.get("FLATNOIS"):
+        result.meta["FLATNOIS"] = (masters["flat"].meta["FLATNOIS"], "noise of a pixel of the flat")
     options = {"gain": gain, "name": name}
     result = clean(result, read_noise=read_noise, cosmic_rays=cosmic_rays, repair=repair, **options)
     if electrons:

@@ -11,7 +11,7 @@ from scipy.spatial import cKDTree
 from .catalogs import at_epoch, match, positions
 from .errors import DataredWarning
 
-__all__ = ["add_catalogue", "merge_stars", "refine_positions", "set_target"]
+__all__ = ["add_catalogue", "merge_stars", "refine_positions", "set_target", "unit_vectors"]
 
 
 def merge_stars(lists, *, radius):
@@ -89,21 +89,24 @@ def refine_positions(stars, frames, *, radius):
         A copy with new positions and the column ``n_detected``.
     """
     result = stars.copy()
-    start = _unit(stars)
+    start = unit_vectors(stars)
     limit = np.radians(radius / 3600)
     shifts = []
     for frame in frames:
         shift = np.full(start.shape, np.nan)
         if len(frame) and len(start):
-            seen = _unit(frame)
+            seen = unit_vectors(frame)
             distance, index = cKDTree(seen).query(start)
             near = distance <= limit
             shift[near] = seen[index[near]] - start[near]
         shifts.append(shift)
-    shifts = np.array(shifts).reshape(-1, len(stars), 3)
+    shifts = np.sort(np.array(shifts).reshape(len(shifts), *start.shape), axis=0)  # NaN is last.
     count = np.isfinite(shifts[:, :, 0]).sum(axis=0)
-    middle = np.ma.median(np.ma.masked_invalid(shifts), axis=0) if len(shifts) else 0.0
-    better = start + np.ma.filled(middle, 0.0)
+    middle = np.zeros(start.shape)
+    for star in np.flatnonzero(count):
+        n = count[star]
+        middle[star] = (shifts[(n - 1) // 2, star] + shifts[n // 2, star]) / 2
+    better = start + middle
     result["ra"] = np.degrees(np.arctan2(better[:, 1], better[:, 0])) % 360
     result["dec"] = np.degrees(np.arctan2(better[:, 2], np.hypot(better[:, 0], better[:, 1])))
     result["n_detected"] = count
@@ -196,7 +199,18 @@ def set_target(stars, coord, *, radius):
     return result
 
 
-def _unit(table):
-    """Return unit vectors, shape (n, 3), of ``ra`` and ``dec`` in degrees."""
+def unit_vectors(table):
+    """Turn positions into vectors of length one.
+
+    Parameters
+    ----------
+    table : astropy.table.Table
+        ``ra`` and ``dec`` in degrees.
+
+    Returns
+    -------
+    numpy.ndarray of float, shape (n, 3)
+        The vectors.
+    """
     ra, dec = (np.radians(np.asarray(table[name], float)) for name in ("ra", "dec"))
     return np.stack([np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)], axis=-1)

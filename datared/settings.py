@@ -28,6 +28,7 @@ RANGES = {
     "camera.read_noise": (0.0, 1e6, "electrons"),
     "camera.saturation": (1.0, 1e12, "ADU"),
     "camera.pixel_scale": (1e-4, 3600.0, "arcsec per pixel"),
+    "camera.diameter": (0.1, 10000.0, "centimetres"),
     "reduction.memory_limit": (64.0, 1e6, "MB"),
     "astrometry.search_radius": (0.1, 10800.0, "arcmin"),
     "astrometry.scale_tolerance": (0.0, 0.9, "a fraction"),
@@ -37,13 +38,18 @@ RANGES = {
     "astrometry.limit_mag": (0.0, 30.0, "mag"),
     "photometry.threshold": (0.1, 1e6, "sigma"),
     "photometry.default_radius": (0, 1000, "an index from 0"),
+    "photometry.recentre": (1e-3, 1000.0, "px"),
     "frames.exptime": (0.0, 1e7, "seconds"),
 }
 #: Texts of which one must be given.
 CHOICES = {
     "astrometry.solver": ("catalogue", "solve-field", "nova"),
     "astrometry.source": ("refcat2", "gaia", "ps1", "sdss", "tycho2"),
-    "photometry.radius_unit": ("px", "arcsec", "fwhm"),
+    "photometry.radius_unit": ("px", "arcsec", "fwhm", "night-fwhm"),
+    "photometry.background": (
+        *("annulus-median", "annulus-mean", "map", "frame", "profile", "none"),
+    ),
+    "photometry.bad_pixels": ("nan", "fill"),
     "reduction.method": ("median", "mean"),
     "reduction.cosmic_rays": ("", "laplacian", "median"),
     "reduction.repair": ("mask", "gaussian"),
@@ -138,6 +144,35 @@ class Reader:
             else:
                 result[key] = tuple(cards)
         return result
+
+    def photometry(self, given, top):
+        """Check what the table ``[photometry]`` needs beside itself.
+
+        Parameters
+        ----------
+        given : object
+            The table as it was parsed.
+        top : dict
+            What was read of the night file: dataclasses under the names of their tables.
+        """
+        given = given if isinstance(given, dict) else {}
+        if given.get("radius_unit", "fwhm") in ("px", "arcsec"):
+            self.problems += [
+                f"photometry.{key} is missing: it must be given where radius_unit is px or arcsec"
+                for key in ("radii", "annulus")
+                if key not in given
+            ]
+        if "photometry" not in top or not top["photometry"].scintillation:
+            return
+        missing = []
+        if getattr(top.get("camera"), "diameter", None) is None:
+            missing.append("the table [camera] has no diameter (of the telescope, in centimetres)")
+        if top.get("site") is None:
+            missing.append("there is no table [site] (latitude, longitude, height) for the airmass")
+        self.problems += [
+            f"photometry.scintillation = true, but {text}: add it, or leave scintillation out"
+            for text in missing
+        ]
 
     def _entry(self, result, key, value, hint, where):
         """Put one converted value into the result, or note why not."""

@@ -3,7 +3,7 @@
 import numpy as np
 from astropy.table import Table
 
-from .assembly import read_photometry
+from .assembly import photometry_files, read_photometry
 from .frames import read_product
 from .transit import fit_trapezoid
 
@@ -59,20 +59,49 @@ def _solved(night):
 
 
 def _photometry(night):
-    """Stars, epochs and radii."""
+    """Stars, epochs and radii; what the audit of the error bars says."""
+    if not photometry_files(night.work)[0].is_file():
+        return []
     result = read_photometry(night)
     radii = ", ".join(f"{radius:g}" for radius in result.radii)
     chosen = result.radii[result.default_radius]
     return [
         f"{len(result.stars)} stars on {len(result.epochs)} frames, radii {radii} "
-        f"{result.radius_unit} ({chosen:g} for results)"
+        f"{result.radius_unit} ({chosen:g} for results)",
+        *_audit(night, result.default_radius),
     ]
+
+
+def _audit(night, radius):
+    """Lines on the error bars: widths of the pulls, stars that vary, what could not be audited."""
+    pulls, stars = _table(night.work / "pulls.ecsv"), _table(night.work / "audit.ecsv")
+    if not len(pulls):
+        return []
+    rows = pulls[(pulls["radius"] == radius) & np.isinf(pulls["snr_high"]) & (pulls["n"] > 1)]
+    rows = rows[rows["snr_low"] == rows["snr_low"].min()] if len(rows) else rows
+    lines = []
+    if len(rows):
+        ratio = stars.meta["median_ratio"]
+        widths = ", ".join(f"{row['width']:.2f} ({row['filter']})" for row in rows)
+        ratios = ", ".join(f"{ratio[row['filter']]:.2f} ({row['filter']})" for row in rows)
+        lines.append(f"pulls of constant stars: width {widths}; 1 if the errors are true")
+        lines.append(f"measured/predicted scatter of the brighter half: {ratios}")
+        names = np.unique(stars["star"][~np.ma.getmaskarray(stars["chi2"])])
+        vary = np.unique(stars["star"][stars["variable"]])
+        lines.append(f"{len(vary)} of {len(names)} stars vary more than their errors")
+    lost = stars.meta["left_out"].items()
+    lines += [f"{name} not audited: {reason}" for name, reason in stars.meta["too_few"].items()]
+    lines += [f"{file} left out of the audit: {reason}" for file, reason in list(lost)[:5]]
+    more = f"{len(lost) - 5} more frames left out in audit.ecsv"
+    return lines + ([more] if len(lost) > 5 else [])
 
 
 def _magnitudes(night):
     """Zero points of each filter, and stars that have a magnitude in all of them."""
     points = _table(night.work / "zeropoints.ecsv")
     stars = _table(night.work / "magnitudes.ecsv")
+    if not len(points):
+        return []
     lines, good = [], np.ones(len(stars), bool)
     for name in dict.fromkeys(points["filter"]):
         rows = points[points["filter"] == name]

@@ -12,103 +12,19 @@ from astropy.coordinates import SkyCoord
 from astropy.nddata import CCDData
 from astropy.table import MaskedColumn, Table, vstack
 from astropy.time import Time
-from astropy.wcs import WCS
 
-from datared import assembly, forced, photometry, pixels
+from datared import assembly, forced, names, photometry, pixels
+from datared.catalogs import identify_target
 from datared.errors import DataredError, FrameError
 from datared.forced import forced_photometry, photometry_night, read_photometry, sky_to_pixel
-from datared.frames import product_name, write_product
-from datared.night import AstrometryOptions, Camera, Night, PhotometryOptions, Site
+from datared.lightcurve import differential_light_curve
+from datared.names import KnownObject, resolve_target
+from datared.night import Night
 from datared.reference import add_catalogue, merge_stars, refine_positions, set_target
-from datared.render import sensor_counts, star_image
+from datared.render import star_image
+from datared.settings import parse_position
 from datared.times import bjd_tdb
-
-GAIN, READ_NOISE, OFFSET, SCALE = 1.5, 6.0, 200.0, 1.2
-SHAPE, CENTER = (150, 200), SkyCoord(150.0, 40.0, unit="deg")
-JD = 2460000.5
-
-
-def make_wcs(shift=(0.0, 0.0), angle=0.0):
-    """World coordinates around the centre, shifted by pixels and turned by degrees."""
-    wcs = WCS(naxis=2)
-    wcs.wcs.ctype = ["RA---TAN", "DEC--TAN"]
-    wcs.wcs.crval = [CENTER.ra.deg, CENTER.dec.deg]
-    wcs.wcs.crpix = [100 + shift[0], 75 + shift[1]]
-    c, s = np.cos(np.radians(angle)), np.sin(np.radians(angle))
-    wcs.wcs.cd = SCALE / 3600 * np.array([[-c, s], [s, c]])
-    wcs.array_shape = SHAPE
-    return wcs
-
-
-def stars_on_sky(n=24, seed=3):
-    """Isolated stars with positions on the sky and electrons in the filters g and r."""
-    rng = np.random.default_rng(seed)
-    x, y = np.meshgrid(np.linspace(25, 175, 6), np.linspace(20, 130, 4))
-    x, y = (value.ravel() + rng.uniform(-3, 3, n) for value in (x, y))
-    sky = make_wcs().pixel_to_world(x, y)
-    g = 10 ** rng.uniform(3.9, 5.2, n)
-    return sky, {"g": g, "r": g * rng.uniform(1.5, 2.5, n)}
-
-
-def write_night(folder, frames, *, target=None, catalogue=None, **photometry_options):
-    """Write solved frames and their star lists as the stage before does; return the night.
-
-    ``frames``: dictionaries with file, filter, jd and optionally shift, angle, fwhm, factor, cards.
-    """
-    work = folder / "work"
-    sky, electrons = stars_on_sky()
-    rows = []
-    for number, frame in enumerate(frames):
-        wcs = make_wcs(frame.get("shift", (0, 0)), frame.get("angle", 0.0))
-        fwhm, factor = frame.get("fwhm", 2.6), frame.get("factor", 1.0)
-        x, y = wcs.world_to_pixel(sky)
-        light = electrons[frame["filter"]] * factor
-        scene = star_image(SHAPE, x, y, light, fwhm=fwhm, beta=4.5) + 150.0
-        raw = sensor_counts(scene, gain=GAIN, read_noise=READ_NOISE, offset=OFFSET, seed=number)
-        ccd = CCDData(raw.astype(np.float32) - np.float32(OFFSET), unit="adu", wcs=wcs)
-        ccd.flags = np.zeros(SHAPE, np.uint16)
-        cards = {
-            "FILTER": frame["filter"], "EXPTIME": 60.0, "JD_UTC_M": frame["jd"], "FWHM": fwhm,
-            "SKY": 100.0, "SKYNOISE": 8.0, "ASTRRMS": 0.05, "AIRMASS": 1.3,
-        }  # fmt: skip
-        name = product_name(frame["file"])
-        write_product(ccd, work / "solved" / f"{name}.fits", header_cards=cards)
-        rng = np.random.default_rng(100 + number)
-        inside = (x > 0) & (x < SHAPE[1] - 1) & (y > 0) & (y < SHAPE[0] - 1)
-        inside &= rng.uniform(size=len(x)) < frame.get("found", 1.0)
-        # Centroids of a tenth of a pixel.
-        seen = wcs.pixel_to_world(*(v[inside] + rng.normal(0, 0.1, inside.sum()) for v in (x, y)))
-        table = Table({"x": x[inside], "y": y[inside], "flux": light[inside] / GAIN})
-        table["snr"], table["ra"], table["dec"] = 50.0, seen.ra.deg, seen.dec.deg
-        table["flags"] = 0
-        for x_more, y_more, flags in frame.get("more", ()):
-            there = wcs.pixel_to_world(x_more, y_more)
-            table.add_row((x_more, y_more, 1e4, 50.0, there.ra.deg, there.dec.deg, flags))
-        (work / "sources").mkdir(exist_ok=True)
-        table.write(work / "sources" / f"{name}.ecsv", format="ascii.ecsv")
-        rows.append((frame["file"], frame["filter"], "made", ""))
-    rows.append(("cloud.fits", "r", "failed", "no stars"))
-    table = Table(rows=rows, names=("file", "filter", "status", "reason"))
-    table.write(work / "astrometry.ecsv", format="ascii.ecsv")
-    options = {"radii": (4.0, 6.0), "radius_unit": "px", "annulus": (9.0, 14.0)}
-    return Night(
-        name="test",
-        raw=folder / "raw",
-        work=work,
-        camera=Camera(gain=GAIN, read_noise=READ_NOISE),
-        site=Site("here", 37.3, -121.6, 1283.0),
-        target_coord=target,
-        astrometry=AstrometryOptions(catalogue=catalogue),
-        photometry=PhotometryOptions(**(options | photometry_options)),
-    )
-
-
-FRAMES = [
-    {"file": "b.fits", "filter": "r", "jd": JD},
-    {"file": "a.fits", "filter": "r", "jd": JD + 0.01, "shift": (3.3, -4.1), "fwhm": 3.1},
-    {"file": "sub/c.fits", "filter": "r", "jd": JD + 0.02, "angle": 180.0, "factor": 0.8},
-    {"file": "d.fits", "filter": "g", "jd": JD + 0.03},
-]
+from tests.solvednights import FRAMES, GAIN, JD, SCALE, SHAPE, make_wcs, stars_on_sky, write_night
 
 
 @pytest.fixture(scope="module")
@@ -130,7 +46,7 @@ def truth_of(night):
 
 
 def test_photometry_batch_has_every_star_on_every_frame(night):
-    """Same rows everywhere, axes star, epoch, radius; brightest first; ids are row numbers."""
+    """PH-12, 001-06: same rows, axes star, epoch, radius; brightest first; ids are row numbers."""
     result = read_photometry(night)
     assert result.flux.shape == result.flux_err.shape == result.flags.shape == (24, 4, 2)
     assert result.sky.shape == result.x.shape == result.y.shape == (24, 4)
@@ -143,7 +59,7 @@ def test_photometry_batch_has_every_star_on_every_frame(night):
 
 
 def test_forced_fluxes_are_right_and_pulls_have_unit_width(night):
-    """On dithered, turned and dimmer frames alike the fluxes are the injected ones."""
+    """PH-01, 001-05: on dithered, turned and dimmer frames the fluxes are the injected ones."""
     result = read_photometry(night)
     index, electrons, separation = truth_of(night)
     # Centroids of 0.12 arcsec, averaged over four frames.
@@ -199,20 +115,20 @@ def test_target_is_marked(night):
     assert index[np.asarray(result.stars["target"])].tolist() == [5]
 
 
-def test_same_bytes_again_and_on_two_workers(night, tmp_path):
-    """Second run: nothing is made. Another folder, two workers: the same bytes."""
+def test_photometry_batch_is_the_same_again_and_on_three_workers(night, tmp_path):
+    """PH-12: second run: nothing is made. Another folder, three workers: the same bytes."""
     names = ("photometry.fits", "stars.ecsv", "epochs.ecsv")
     before = [(night.work / name).read_bytes() for name in names]
     assert list(photometry_night(night)["status"]) == ["current"] * 4
     assert [(night.work / name).read_bytes() for name in names] == before
     other = write_night(tmp_path, FRAMES, target=stars_on_sky()[0][5])
-    with ProcessPoolExecutor(2) as pool:
+    with ProcessPoolExecutor(3) as pool:
         photometry_night(other, executor=pool)
     assert [(other.work / name).read_bytes() for name in names] == before
 
 
 def test_one_broken_frame_does_not_stop_the_night(tmp_path):
-    """A frame that cannot be read is listed with its reason; the others are measured."""
+    """000-34: a frame that cannot be read is listed with its reason; the others are measured."""
     night = write_night(tmp_path, FRAMES[:3])
     photometry_night(night)
     # The first frame is the reference of the star list: the next one steps in.
@@ -240,7 +156,7 @@ def test_nothing_measured_leaves_no_table_of_an_earlier_run(tmp_path, monkeypatc
 
 
 def test_radius_units(tmp_path):
-    """Radii in px, arcsec and widths of the frame are the circles that they say."""
+    """PH-04: radii in px, arcsec and widths of the frame are the circles that they say."""
     frames = FRAMES[:2]
     by_unit = {}
     for unit, radius in (("px", 5.0), ("arcsec", 5.0 * SCALE), ("fwhm", 2.0)):
@@ -258,7 +174,7 @@ def test_radius_units(tmp_path):
 
 
 def test_e26_star_leaves_the_frame(tmp_path):
-    """A star that drifts out is NaN and flagged on those frames, and there on the others."""
+    """E26: a star that drifts out is NaN and flagged on those frames, and there on the others."""
     frames = [
         {"file": f"{k}.fits", "filter": "r", "jd": JD + k / 100, "shift": (-20.0 * k, 0)}
         for k in range(3)
@@ -350,7 +266,7 @@ def test_best_frame_is_the_first_of_those_with_nearly_as_many_stars(tmp_path):
 
 
 def test_without_a_site_bjd_is_missing(tmp_path):
-    """No site: no BJD; the airmass of the header stays."""
+    """PH-13: no site: no BJD; the airmass of the header stays."""
     night = dataclasses.replace(write_night(tmp_path, FRAMES[:1]), site=None)
     photometry_night(night)
     epochs = read_photometry(night).epochs
@@ -459,6 +375,22 @@ def test_reference_functions_leave_their_input_alone():
     assert added["cat_separation"].unit == u.arcsec
     catalogue["id"] = MaskedColumn(["HD 1"], mask=[True])
     assert add_catalogue(stars, catalogue, jd=JD, radius=1.0)["cat_id"].tolist() == [""]
+
+
+def test_star_by_number_coordinates_or_name(night, monkeypatch):
+    """003-16, MV-04: a row of the table by its number, by a position, or by a name; no input."""
+    monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("nobody is there to answer"))
+    result = read_photometry(night)
+    row = int(np.flatnonzero(result.stars["target"])[0])
+    place = stars_on_sky()[0][5]
+    assert identify_target(result.stars, place, limit=2)[0] == row
+    assert identify_target(result.stars, parse_position(place.to_string("hmsdms")))[0] == row
+    known = SkyCoord(result.stars["ra"][row], result.stars["dec"][row], unit="deg")
+    monkeypatch.setattr(names, "known_object", lambda _: KnownObject("Test 1", "star", known))
+    assert identify_target(result.stars, resolve_target("Test 1", online=False))[0] == row
+    by_number, _ = differential_light_curve(result, star=row, filter="r")
+    by_mark, _ = differential_light_curve(result, filter="r")
+    assert np.array_equal(by_number["flux"], by_mark["flux"])
 
 
 def test_files_and_flags_are_where_they_are_said_to_be():

@@ -84,7 +84,7 @@ def write(result, work, **options):
 
 
 def test_differential_removes_drift_and_cloud():
-    """A drift of 1 % and clouds of 20 and 40 % leave no more than 1.1 x the predicted scatter."""
+    """LC-03, 000-36: a drift and clouds leave no more than 1.1 x the predicted scatter."""
     ratios = []
     for seed in range(8):
         curve, _ = differential_light_curve(make_photometry(seed=seed))

@@ -194,27 +194,73 @@ def test_mean_magnitudes_are_unbiased_at_low_signal():
     assert abs(bias) < 0.003
 
 
-def test_saturated_excluded_and_negative_masked():
-    """A saturated star is in no zero point and no magnitude, but is listed; so is a negative."""
+def test_saturated_excluded():
+    """PH-09: a saturated star is in no zero point and no magnitude, but is listed with its flag."""
     result, _ = make_photometry("gg")
     result.flags[7, :, 0] = flag.SATURATED
     result.flux[7] = 1e9
-    result.flux[8] = -50.0
     result.flags[9, 0, 0] = flag.EDGE
     result.flux[9, 0] = np.nan
     result.flags[11, 0, 0] = flag.BAD_PIXEL
     result.flux[11, 0] *= 3
     points = zero_points(result)
     table = star_magnitudes(result, points)
-    assert len(table) == 200
-    for star, bit in ((7, flag.SATURATED), (8, 0)):
-        assert np.ma.getmaskarray(table["g"])[star]
-        assert table["g_flags"][star] == bit
+    assert len(table) == 200 and list(table["star"][7:8]) == [7]
+    assert np.ma.getmaskarray(table["g"])[7] and table["g_flags"][7] == flag.SATURATED
     assert table["g_n"][7] == 0 and table["g_n"][9] == 1
     # One clean measurement and one with a bad pixel: the clean one counts.
     assert table["g_n"][11] == 1 and table["g_flags"][11] == 0
     free, _ = make_photometry("gg")
     assert np.allclose(zero_points(free)["zero_point"], points["zero_point"], atol=0.002)
+    # Most of the stars, and a third of their light gone: in a zero point it would show.
+    result.flags[20:150] |= flag.SATURATED
+    result.flux[20:150] *= 0.7
+    assert np.allclose(zero_points(result)["zero_point"], points["zero_point"], atol=0.012)
+
+
+def test_e29_negative_flux_is_a_masked_magnitude_and_stays_a_flux():
+    """E29, PH-05: no NaN, no warning; the flux and its error are kept, and count in a mean."""
+    result, _ = make_photometry("ggg")
+    result.flux[8] = -50.0
+    result.flux[12, 0, 0], result.flux_err[12] = -40.0, 60.0
+    result.flags[:] |= np.where(result.flux < 0, flag.NEGATIVE, 0)
+    before = result.flux.copy()
+    table = star_magnitudes(result, zero_points(result))
+    for name in ("g", "g_err", "g_scatter"):
+        assert np.ma.getmaskarray(table[name])[8]
+    assert table["g_n"][8] == 3 and table["g_flags"][8] == flag.NEGATIVE
+    assert np.isfinite(table["g"].compressed()).all() and len(table["g"].compressed()) == 199
+    assert np.array_equal(result.flux, before) and np.isfinite(result.flux_err[8]).all()
+    # A faint star that is negative once: leaving that one out would make it too bright.
+    faint, _ = make_photometry("ggg")
+    faint.flux[12, :, 0] = [-40.0, 50.0, 80.0]
+    faint.flux_err[12] = 60.0
+    faint.flags[12, 0] = flag.NEGATIVE
+    faint.epochs["exptime"] = 60.0
+    points = zero_points(faint)
+    points["offset"], points["error"] = 25.0, 0.0
+    mean = 10 ** (-0.4 * (star_magnitudes(faint, points)["g"][12] - 25.0)) * 60
+    assert mean == pytest.approx(30.0, abs=3.0)
+
+
+@pytest.mark.parametrize("n_epoch", [3, 5, 8])
+def test_one_trail_or_cosmic_ray_spoils_no_mean_magnitude(n_epoch):
+    """A flux that is 20 % or ten times too high once: left out; constant stars lose nothing."""
+    result, _ = make_photometry("g" * n_epoch)
+    free = star_magnitudes(result, zero_points(result))
+    bright = np.flatnonzero(free["g_err"].filled(1) < 0.004)[:2]
+    result.flux[bright[0], 1] *= 1.2
+    result.flux[bright[1], 2] *= 10
+    table = star_magnitudes(result, zero_points(result))
+    # A mean of n - 1 of n measurements moves by its error over sqrt(n - 1).
+    shift = (table["g"] - free["g"])[bright] / free["g_err"][bright]
+    assert np.abs(shift).max() < 3 / np.sqrt(n_epoch - 1)
+    assert list(table["g_n"][bright]) == [n_epoch - 1] * 2
+    assert (free["g_n"] == n_epoch).all() and (table["g_n"] == n_epoch).sum() == 198
+    # Of two measurements nobody can tell the wrong one.
+    pair, _ = make_photometry("gg")
+    pair.flux[bright[0], 1] *= 1.2
+    assert (star_magnitudes(pair, zero_points(pair))["g_n"] == 2).all()
 
 
 def test_filter_without_catalogue_is_instrumental(tmp_path):

@@ -100,7 +100,7 @@ def test_same_on_two_workers(small, clean_digests):
 
 
 def test_e21_truncated_frame_is_listed_and_the_night_goes_on(small):
-    """E21: one broken light: the others are measured, it is named, the exit code is 1."""
+    """E21, 000-34: one broken light: the others are measured, it is named, the exit code is 1."""
     night = load_night(small)
     lights = [row for row in pipeline.inventory(night) if row["kind"] == "light"]
     broken = Path(lights[2]["path"])
