@@ -68,6 +68,7 @@ def detect(
     gain=None,
     sharpness=0.75,
     brightest=None,
+    quiet=False,
 ):
     r"""Find the stars of a frame and measure where they are and how wide.
 
@@ -103,6 +104,8 @@ def detect(
     brightest : int, optional
         Measure only so many of the brightest sources: a coarse list, enough to solve the plate
         of a crowded frame. All are measured where it is not given.
+    quiet : bool
+        True: no message where nothing is found, for frames on which no star is expected.
 
     Returns
     -------
@@ -147,7 +150,7 @@ def detect(
         "sky": float(np.median(plane.mesh.level)),
         "noise": float(np.median(plane.mesh.noise)),
     }
-    if not len(table):
+    if not len(table) and not quiet:
         log.warning(
             "no star above %g sigma on a sky of %.5g +- %.3g; is the frame exposed, in focus and "
             "not hidden by its mask? A lower nsigma finds fainter stars",

@@ -58,7 +58,7 @@ def pair_up(table, x, y, radius=1.5):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_detection_recall(method):
-    """DT-02, 000-30: at S/N 10 at least 95 % of the stars are found, at most 1 % false ones."""
+    """DT-02, 000-30, 004-15: at S/N 10 95 % of the stars are found, at most 1 % are false."""
     # The matched filter of a star of flux F has S/N F / sqrt(sum p^2)^-1 / noise; for a Moffat of
     # 3 px (beta 3.5) sum p^2 = 0.038, so F = 10 * 12 / sqrt(0.038) = 620.
     psf = star_image((61, 61), [30.0], [30.0], [1.0], fwhm=3.0)
