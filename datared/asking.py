@@ -28,8 +28,9 @@ class Question:
     relative : bool
         The tolerance is a fraction of the answer instead.
     needs : str
-        Kind of the simulated night that the answer comes from: ``"cluster"``, ``"transit"``,
-        ``"any"``, or empty.
+        Where the answer comes from: the truth of a simulated night of the kind ``"cluster"``,
+        ``"transit"`` or ``"any"``; the ``"photometry"`` of any night, also of a real one (see
+        `datared.nightnumbers`); or nothing but the question, if empty.
     mistakes : tuple of (callable, str)
         Typical wrong answers (a number or a range, found like ``answer``) and what to say.
     hint : str
@@ -59,3 +60,8 @@ def number(value, rel=0.01, **more):
 def truth(key, tolerance, needs, **more):
     """Keywords of a question whose answer is one entry of the truth of a night."""
     return {"answer": lambda t: t[key], "tolerance": tolerance, "needs": needs, **more}
+
+
+def measured(key, tolerance, **more):
+    """Keywords of a question whose answer is a number of the night's own photometry."""
+    return {"answer": lambda t: t[key], "tolerance": tolerance, "needs": "photometry", **more}

@@ -16,6 +16,7 @@ from astropy.time import Time
 
 from .errors import ConfigError
 from .frames import inventory
+from .nightnumbers import photometry_numbers
 from .questions import QUESTIONS
 
 __all__ = ["Check", "ask", "check", "questions", "read_truth"]
@@ -83,7 +84,8 @@ def check(question, answer, *, night=None, expected=None, tolerance=None, unit=N
         A number in the unit of the question; a `Quantity` in any unit that can be converted; a
         `Time` in TDB for a Julian date; words where words are asked.
     night : Night, optional
-        The simulated night that the answer was measured on, where the question depends on it.
+        The night that the answer was measured on, where the question depends on it: mostly a
+        simulated one, with its truth.
     expected : float or (float, float), optional
         A value to compare with (from the literature, say), or the ends of a range, instead of the
         course's own.
@@ -120,6 +122,11 @@ def check(question, answer, *, night=None, expected=None, tolerance=None, unit=N
         )
     if expected is None and known.answer is None:
         return _words(known, answer)
+    unit = unit or (known.unit if known else "")
+    try:
+        value = _value(answer, unit)
+    except (TypeError, ValueError, OverflowError, u.UnitsError) as error:
+        return Check(question, False, f"Not yet: {error}")
     truth, mistakes = {}, ()
     if expected is None:
         truth = read_truth(night, known) if known.needs else {}
@@ -129,11 +136,6 @@ def check(question, answer, *, night=None, expected=None, tolerance=None, unit=N
         tolerance = known.tolerance if known else 0.01
         if known is None or known.relative:
             tolerance *= max(abs(low), abs(high))
-    unit = unit or (known.unit if known else "")
-    try:
-        value = _value(answer, unit)
-    except (TypeError, ValueError, u.UnitsError) as error:
-        return Check(question, False, f"Not yet: {error}")
     # A little more than the tolerance, so that a difference of exactly this size is accepted.
     slack = tolerance * (1 + 1e-9) + 1e-12
     if low - slack <= value <= high + slack:
@@ -181,7 +183,8 @@ def questions(page=None):
     -------
     astropy.table.Table
         Columns ``id``, ``page``, ``question``, ``unit``, ``answer`` (``number`` or ``words``) and
-        ``night`` (the kind of simulated night that is needed).
+        ``night`` (the kind of simulated night that is needed, or ``photometry`` where the tables
+        of any night will do).
     """
     pages = {question.page for question in QUESTIONS.values()}
     if page is not None and page not in pages:
@@ -211,18 +214,21 @@ def read_truth(night, question):
     dict
         What ``truth/parameters.json`` holds, with the numbers of frames ``n_bias`` and ``n_light``,
         the ``fwhm`` (px) of the first frame in r, or of the first frame, and ``header_scale``, the
-        pixel scale (arcsec) by the headers of the lights.
+        pixel scale (arcsec) by the headers of the lights. For a question about the photometry of
+        the night, the numbers of `datared.nightnumbers.photometry_numbers` instead.
 
     Raises
     ------
     ConfigError
-        If there is no night, no truth, or the truth of another kind of night.
+        If there is no night, no truth, the truth of another kind of night, or no bright stars.
     """
     if night is None:
         raise ConfigError(
             f"The answer to {question.id} depends on the night: give it, as in "
             f"check({question.id!r}, answer, night=night)"
         )
+    if question.needs == "photometry":
+        return _measured(night, question)
     path = None if night.truth is None else Path(night.truth) / "parameters.json"
     if path is None or not path.is_file():
         raise ConfigError(
@@ -245,6 +251,18 @@ def read_truth(night, question):
         "fwhm": float(frames["fwhm"][0]),
         "header_scale": float(raw["scale"][kinds.index("light")]),
     }
+
+
+def _measured(night, question):
+    """Numbers of the night's own photometry, where they tell what this question asks."""
+    numbers = photometry_numbers(night)
+    if not np.all(np.isfinite(question.answer(numbers))):
+        raise ConfigError(
+            f"The night {night.name!r} cannot answer {question.id}: it has too few bright stars "
+            "without flags, one radius only, no gain, or no meridian flip. Take the sample night "
+            "cluster."
+        )
+    return numbers
 
 
 def _value(answer, unit):

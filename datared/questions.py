@@ -8,6 +8,7 @@ import math
 
 from .asking import Question, number, truth
 from .resultquestions import RESULT_QUESTIONS
+from .starquestions import STAR_QUESTIONS
 
 __all__ = ["QUESTIONS", "Question"]
 
@@ -216,29 +217,7 @@ _LIST = [
                   (lambda t: 40 * math.pi * 2**2 / 680e3, "That is one star of the catalogue.")),
         hint="Which part of the frame lies so close to a star of the catalogue?",
     ),
-    Question(
-        "P1", "photometry",
-        "A circle of radius 10 px holds 8141.57 ADU, the ring from 20 to 30 px holds 15707.96 ADU. "
-        "How many ADU come from the star?",
-        unit="adu", answer=lambda t: 8141.57 - 15707.96 / 5, tolerance=0.5,
-        mistakes=((lambda t: 8141.57, "The sky is still in it."),
-                  (lambda t: 8141.57 - 15707.96, "The ring is larger than the circle."),
-                  (lambda t: 8141.57 - 10, "Subtract the sky of every pixel, not of one.")),
-        hint="First the sky per pixel from the ring, then the sky inside the circle.",
-    ),
-    Question(
-        "P2", "photometry",
-        "What is the error of the flux in P1, with a gain of 2 e-/ADU and a noise of 3 ADU in a "
-        "pixel of the sky? (The sky is a mean.)",
-        unit="adu", tolerance=0.7,
-        answer=lambda t: math.sqrt(5000 / 2 + 100 * math.pi * 9 * (1 + 1 / 5)),
-        mistakes=((lambda t: math.sqrt(100 * math.pi * 9 * 1.2), "The star has noise too."),
-                  (lambda t: math.sqrt(2500 + 100 * math.pi * 9), "The sky has an error too."),
-                  (lambda t: math.sqrt(5000 + 100 * math.pi * 9 * 1.2),
-                   "The noise of counted light is its square root in electrons, not in ADU.")),
-        hint="Add three variances: of the star's light, of the pixels in the circle, of the sky.",
-    ),
 ]  # fmt: skip
 
 #: Every question by its name.
-QUESTIONS = {question.id: question for question in [*_LIST, *RESULT_QUESTIONS]}
+QUESTIONS = {question.id: question for question in [*_LIST, *STAR_QUESTIONS, *RESULT_QUESTIONS]}

@@ -17,7 +17,7 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = ROOT / "_build" / "html"
-ANALYSIS = ["data", "pre-red", "astrometry", "photometry", "CMD", "lightcurve", "stack"]
+ANALYSIS = ["data", "pre-red", "astrometry", "photometry", "CMD", "lightcurve", "stack", "psf"]
 
 # --- building ------------------------------------------------------------------------------------
 
@@ -195,6 +195,14 @@ def test_every_page_is_in_the_toc(toc):
     assert {f"book/{path.stem}" for path in there} == set(toc)
 
 
+def test_glossary_is_in_order():
+    """The terms of the glossary are in the order of the alphabet, and none stands twice."""
+    text = (ROOT / "book" / "glossary.md").read_text(encoding="utf-8")
+    terms = [term.lower() for term in re.findall(r"^(\w.*)\n  \S", text, re.MULTILINE)]
+    assert len(terms) > 90
+    assert [pair for pair in itertools.pairwise(terms) if pair[0] >= pair[1]] == []
+
+
 def test_next_links_follow_the_toc(built, toc):
     """The button at the foot of a page leads to the next page of the list."""
     for name, following in itertools.pairwise(toc):
@@ -221,7 +229,7 @@ def test_built_html_has_figures(built):
 
 def test_diagnostic_figures_exist(built):
     """DT-07, AS-03: the figures of sky, stars and residuals are on the built pages."""
-    for name, least in {"astrometry": 8, "photometry": 7}.items():
+    for name, least in {"astrometry": 8, "photometry": 11, "psf": 7}.items():
         made = [i for i in built[f"book/{name}"].images if "_images/" in i.get("src", "")]
         assert len(made) >= least, name
         assert all(len(one["alt"]) > 60 for one in made)

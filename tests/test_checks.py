@@ -8,12 +8,14 @@ from types import SimpleNamespace
 import astropy.units as u
 import numpy as np
 import pytest
+from astropy.stats import mad_std
 from astropy.table import Table
 from astropy.time import Time
 
 from datared import checks
 from datared.checks import check
 from datared.errors import ConfigError
+from datared.nightnumbers import photometry_numbers
 from datared.questions import QUESTIONS
 
 TRUTH = {
@@ -47,7 +49,8 @@ def night(tmp_path, monkeypatch):
 GOLDEN = {
     "Q1": 0.503, "Q3a": 2.512, "Q3b": 0.0108, "Q3c": 0.00109, "B1": 500.0, "B2": 2.0,
     "B3": 88.56, "B4": 10.0, "T1": 22500, "P1": 4999.98, "S1": 16, "S2": 0.87,
-    "A3": 10, "A5": 4, "A7": 0.15625, "A8": 0.22176,
+    "A3": 10, "A5": 4, "A7": 0.15625, "A8": 0.22176, "P2": 76.77, "P7": 4750, "P8": 1.5,
+    "PSF1": 1.25, "PSF2": 8000, "PSF3": 0.03266,
 }  # fmt: skip
 MEASURED = {
     "transit": {
@@ -111,13 +114,26 @@ def test_self_checks_installation():
         ("A7", 10, "one pixel"),
         ("A8", 0.0706, "circle"),
         ("A8", 0.00554, "one source"),
+        ("P2", 58.2, "star has noise"),
+        ("P7", 3750, "Square"),
+        ("P7", 95, "50 pixels"),
+        ("P7", 68.9, "which light"),
+        ("P8", 2.25, "squares"),
+        ("P8", 0.667, "Turn it round"),
+        ("PSF1", 1.5625, "variance"),
+        ("PSF1", 1.581, "square"),
+        ("PSF1", 0.8, "Turn it round"),
+        ("PSF2", 10000, "star 2"),
+        ("PSF2", 4000, "star 2"),
+        ("PSF3", 0.073, "upper end"),
+        ("PSF3", 4.9, "number of stars"),
     ],
 )
 def test_self_checks_unit_mistakes_give_a_hint(name, answer, word):
     """A wrong unit, sign or step is named."""
     result = check(name, answer)
     assert result.ok is False
-    assert word in result.message
+    assert word.lower() in result.message.lower()
 
 
 @pytest.mark.parametrize(
@@ -178,6 +194,8 @@ def test_answers_in_words_get_points_to_compare():
         ([1, 2], "array"),
         (0.5 * u.m, "asked is arcsec"),
         (None, "number"),
+        pytest.param(10**400, "large", id="huge"),
+        (1j, "complex"),
     ],
 )
 def test_answers_that_are_no_number(answer, word):
@@ -246,8 +264,9 @@ def test_questions_count_and_pages():
     assert {"intro", "installation", "data", "astrometry", "photometry", "stack"} <= pages
     assert len(checks.questions()) == len(QUESTIONS)
     assert set(checks.questions("stack")["id"]) == {"S1", "S2"}
-    asked = checks.questions("astrometry")
-    assert len(asked) >= 5 and set(asked["answer"]) == {"number"}
+    for page in ("astrometry", "photometry"):
+        asked = checks.questions(page)
+        assert len(asked) >= 5 and set(asked["answer"]) == {"number"}
     for q in QUESTIONS.values():
         assert (q.answer is None) == bool(q.points), q.id
         assert checks.ask(q.id) == q.text
@@ -269,16 +288,113 @@ def test_truth_of_a_simulated_night(transit_toml):
     assert check("A6", frames["fwhm"][0] * truth["pixel_scale"], night=night)
 
 
+# A night of 60 stars on 4 frames in r (2 after the flip) in 3 radii, with numbers that are known.
+def own_night(*, gain=2.0, flipped=(False, False, True, True)):
+    """Tables of a night without truth: a real night has no more."""
+    rng = np.random.default_rng(4)
+    light = 10 ** np.linspace(2.0, 6.0, 60)[:, None, None] * np.ones((60, 4, 3))
+    flux = light * np.array([0.5, 0.9, 1.0])
+    # The stars scatter by 1 % after the flip, far more than their errors say.
+    flux[:, 2:] *= 1.3 * (1 + 0.01 * rng.standard_normal((60, 1, 1)))
+    error = np.sqrt(flux / 2.0 + 100.0)
+    flags = np.zeros(flux.shape, int)
+    flags[:6, :, 0] = flags[:12, :, 2] = 32
+    flags[-8:] |= 4  # the brightest are saturated
+    epochs = Table({"filter": ["r"] * 4, "flipped": list(flipped)})
+    tables = {"flux": flux, "flux_err": error, "flags": flags, "radii": (1.0, 2.0, 3.0)}
+    return SimpleNamespace(name="own", epochs=epochs, gain=gain, default_radius=1, **tables)
+
+
+def test_self_checks_of_photometry_come_from_the_tables_of_any_night():
+    """ED-02, PH-10: P3 to P6 need no truth; their numbers are what the tables were made of."""
+    night = own_night()
+    assert check("P5", 100 * 12 / 60, night=night)
+    assert check("P6", -2.5 * np.log10(0.9 / 0.5), night=night)
+    assert "largest" in check("P6", -2.5 * np.log10(1.0 / 0.5), night=night).message
+    assert "smallest" in check("P5", 100 * 6 / 60, night=night).message
+    assert "share" in check("P6", 0.5 / 0.9, night=night).message
+    assert "sign" in check("P6", 2.5 * np.log10(0.9 / 0.5), night=night).message
+    # F / 2 > (F / 2 + 100) / 2 where F > 200; only stars of S/N > 5 are asked about.
+    flux, error = night.flux[:-8, :, 1], night.flux_err[:-8, :, 1]
+    good = flux / error > 5
+    assert check("P4", 100 * np.mean(flux[good] > 200), night=night)
+    # Stars were made to scatter by 1 %. A MAD of n of them is known to 1.17 / sqrt(2 n).
+    strong = np.all(flux > 100 * error, axis=1)
+    ratio = flux[strong, 2] / flux[strong, 0]
+    scatter = photometry_numbers(night)["flip_scatter"]
+    assert scatter == pytest.approx(100 * mad_std(ratio / np.median(ratio)), rel=1e-4)
+    assert scatter == pytest.approx(1, abs=3 * 1.17 / np.sqrt(2 * strong.sum()))
+    assert check("P3", scatter, night=night) and not check("P3", 2 * scatter, night=night)
+    assert "MAD alone" in check("P3", scatter / 1.4826, night=night).message
+    assert "flag" in check("P3", 2 * scatter, night=night).message
+    assert "per cent" in check("P3", scatter / 100, night=night).message
+
+
+@pytest.mark.parametrize(
+    ("name", "more"),
+    [("P3", {"flipped": (True,) * 4}), ("P4", {"gain": None})],
+)
+def test_self_checks_of_photometry_say_what_the_night_lacks(name, more):
+    """ED-02: a night without a flip or a gain cannot answer, and the message says so."""
+    with pytest.raises(ConfigError, match="sample night cluster"):
+        check(name, 1.0, night=own_night(**more))
+    with pytest.raises(ConfigError, match="night=night"):
+        check(name, 1.0)
+    assert check("P5", 20.0, night=own_night(**more))
+    # An empty line of the form does not keep the others from being checked.
+    assert "number in first" in check(name, None, night=own_night(**more)).message
+
+
+def test_self_checks_of_photometry_of_odd_tables():
+    """ED-02: per cent are a unit; one radius has no next one; empty tables tell nothing."""
+    assert check("P5", 20 * u.percent, night=own_night())
+    assert check("P5", 0.2 * u.one, night=own_night())
+    night = own_night()
+    night.radii, night.default_radius = night.radii[:1], 0
+    for name in ("flux", "flux_err", "flags"):
+        setattr(night, name, getattr(night, name)[:, :, :1])
+    assert check("P5", 10.0, night=night)
+    with pytest.raises(ConfigError, match="one radius"):
+        check("P6", 0.0, night=night)
+    for part in (np.s_[:0], np.s_[:, :0]):
+        night = own_night()
+        for name in ("flux", "flux_err", "flags"):
+            setattr(night, name, getattr(night, name)[part])
+        night.epochs = night.epochs[: night.flux.shape[1]]
+        assert np.isnan(list(photometry_numbers(night).values())).all()
+
+
+def test_q6_q7_aperture_and_errors_are_asked_and_taught():
+    """Q6, Q7: asked in words on the page of the diagram; the page on photometry shows the plots."""
+    assert "scatter" in check("Q6", "the one with the least scatter").message.lower()
+    assert "how wide" in check("Q7", "from the CCD equation").message.lower()
+    book = Path(__file__).resolve().parents[1] / "book"
+    cells = json.loads((book / "photometry.ipynb").read_text(encoding="utf-8"))["cells"]
+    text = "\n".join("".join(cell["source"]) for cell in cells)
+    for word in ("pull_histogram(", "scatter_magnitude(", "signal-to-noise", "individual frames"):
+        assert word in text, word
+
+
 def test_answers_are_not_in_the_book():
     """ED-01: no page, not even a hidden cell of it, computes with the answers of the package."""
     book = Path(__file__).resolve().parents[1] / "book"
     for path in sorted([*book.glob("*.ipynb"), *book.glob("*.md")]):
         text = path.read_text(encoding="utf-8")
         assert "QUESTIONS" not in text and ".answer(" not in text, path.name
-    cells = json.loads((book / "astrometry.ipynb").read_text(encoding="utf-8"))["cells"]
-    text = "\n".join("".join(cell["source"]) for cell in cells)
     # What a question asks for stands in no sentence and no line of code.
-    assert not re.search(r"\b10 (terms|stars are needed)|0\.156|0\.22[12]\b|20\.2\d?\b", text)
-    asked = set(re.findall(r"Question (A\d):", text))
-    assert asked == set(checks.questions("astrometry")["id"])
-    assert all(f'"{name}"' in text for name in asked)
+    told = {
+        "astrometry": r"\b10 (terms|stars are needed)|0\.156|0\.22[12]\b|20\.2\d?\b",
+        "photometry": r"\b(4750|4999\.98|76\.[78]\d*)\b|\bfactor (of )?1\.5\b(?! or so)",
+    }
+    # The page on shapes is optional (000-28): the others stand without it.
+    if (book / "psf.ipynb").is_file():
+        told["psf"] = r"\b(8000|0\.0327)\b"
+    for page, numbers in told.items():
+        cells = json.loads((book / f"{page}.ipynb").read_text(encoding="utf-8"))["cells"]
+        text = "\n".join("".join(cell["source"]) for cell in cells)
+        assert not re.search(numbers, text), page
+        # A cell that hands an answer to the check, shown or hidden, tells it.
+        assert not re.search(r"check\([\"']", text), page
+        asked = set(re.findall(r"Question ([A-Z]+\d):", text))
+        assert asked == set(checks.questions(page)["id"])
+        assert all(f'"{name}"' in text for name in asked if QUESTIONS[name].answer)

@@ -1,6 +1,7 @@
 """Figures: what is drawn, the labels, the direction of axes; nothing global changes."""
 
 import inspect
+import itertools
 import json
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from astropy.wcs import WCS
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
-from datared import charts, fieldplots, plots, skyplots
+from datared import charts, fieldplots, noiseplots, plots, skyplots
 from datared.background import background_map
 from datared.errors import FrameError
 from datared.instrument import CORNER_DISTORTION, frame_wcs
@@ -62,19 +63,29 @@ CALLS = {
     "scatter_magnitude": (A, np.abs(B)),
     "zero_point": (A, B),
     "separations": (np.abs(A),),
+    "noise_budget": ([1, 2, 3], {"star": [9, 8, 7], "sky": [1, 2, 3]}),
+    "pull_histogram": (A - 10,),
 }
-OPTIONS = {"field_map": {"label": "FWHM (px)"}, "trend": {"label": "airmass (1)"}}
+OPTIONS = {
+    "field_map": {"label": "FWHM (px)"}, "trend": {"label": "airmass (1)"},
+    "noise_budget": {"label": "radius (px)"},
+}  # fmt: skip
+
+
+def function(name):
+    """Function of that name, in `plots` or in the room of the figures of errors."""
+    return getattr(plots if hasattr(plots, name) else noiseplots, name)
 
 
 def draw(name, **more):
     """Call a function of the room with its data."""
-    return getattr(plots, name)(*CALLS[name], **OPTIONS.get(name, {}), **more)
+    return function(name)(*CALLS[name], **OPTIONS.get(name, {}), **more)
 
 
 def test_every_function_is_tested():
     """A new function needs a row in the table above."""
     functions = {n for n in plots.__all__ if callable(getattr(plots, n))}
-    assert functions == {*CALLS, "compare_frames"}
+    assert functions | set(noiseplots.__all__) == {*CALLS, "compare_frames"}
 
 
 @pytest.mark.parametrize("name", CALLS)
@@ -102,7 +113,7 @@ def test_plots_make_new_figure_and_change_nothing_global(name):
 def test_plots_labels_have_units(name):
     """Each axis says what it is; quantities say their unit in brackets."""
     ax = draw(name)
-    plain = ("relative flux", "number of", "share of the light", "catalogue - instrumental")
+    plain = ("relative flux", "number of", "share of the light", "catalogue - instrumental", "pull")
     for label in (ax.get_xlabel(), ax.get_ylabel()):
         assert "(" in label or label.startswith(plain), label
 
@@ -110,7 +121,7 @@ def test_plots_labels_have_units(name):
 @pytest.mark.parametrize("name", CALLS)
 def test_plots_options_are_keyword_only(name):
     """Data come first, options by name, and there is no ``**kwargs``."""
-    parameters = inspect.signature(getattr(plots, name)).parameters.values()
+    parameters = inspect.signature(function(name)).parameters.values()
     kinds = {p.name: p.kind for p in parameters}
     assert kinds.pop("ax") is inspect.Parameter.KEYWORD_ONLY
     assert inspect.Parameter.VAR_KEYWORD not in kinds.values()
@@ -120,7 +131,7 @@ def test_plots_options_are_keyword_only(name):
 
 def test_plots_never_show_or_save():
     """Showing and saving is the caller's."""
-    for module in (plots, charts, skyplots, fieldplots):
+    for module in (plots, charts, skyplots, fieldplots, noiseplots):
         source = inspect.getsource(module)
         assert not any(word in source for word in (".show(", "savefig", "rcParams", "plt.style"))
 
@@ -397,3 +408,52 @@ def test_counts_histogram_of_whole_counts_is_no_comb():
     edges = np.unique(ax.patches[0].get_xy()[:, 0])
     widths = np.unique(np.round(np.diff(edges), 6))
     assert len(widths) == 1 and widths[0] == round(widths[0])
+
+
+def test_noise_budget_layers_add_up_and_are_told_apart():
+    """PH-10, DT-07: shares of the variance reach 100 %, whatever the order of x; hatches differ."""
+    x = np.array([3.0, 1.0, 2.0])
+    ax = noiseplots.noise_budget(x, {"star": 3 * x, "sky": x**2, "read": 1.0}, label="radius (px)")
+    bottom, middle, top = (layer.get_paths()[0].vertices for layer in ax.collections)
+    # The upper edge of a layer at each radius: 9, 3 and 6 of 19, 5 and 11.
+    edge = {float(a): float(b) for a, b in bottom[len(x) + 1 :] if b > 0}
+    assert list(edge) == [3.0, 2.0, 1.0]  # from right to left, without a step back
+    assert edge == pytest.approx({1.0: 100 * 3 / 5, 2.0: 100 * 6 / 11, 3.0: 100 * 9 / 19})
+    assert top[:, 1].max() == pytest.approx(100) and middle[:, 1].max() < 100
+    # Neighbours differ in colour and, for readers without colours, in hatch.
+    for one, other in itertools.pairwise(ax.collections):
+        assert one.get_hatch() != other.get_hatch()
+        assert tuple(one.get_facecolor()[0]) != tuple(other.get_facecolor()[0])
+    # The legend names the topmost layer first, as the eye finds it.
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["read", "sky", "star"]
+    assert noiseplots.noise_budget(x, {"a": x}, label="r (px)", legend=False).get_legend() is None
+    # Where nothing has a variance there is nothing to share: the place is left out.
+    ax = noiseplots.noise_budget([0.0, 1.0, 2.0], {"a": [0, 1, 1], "b": [0, 1, 3]}, label="r (px)")
+    assert ax.get_xlim() == (1, 2)
+
+
+@pytest.mark.parametrize("bad", [{}, {"star": [1.0, -1.0]}, {str(k): 1.0 for k in range(8)}])
+def test_noise_budget_refuses_what_is_no_variance(bad):
+    """A negative variance, none and more than eight colours are errors that say so."""
+    with pytest.raises(ValueError, match=r"star|give 1 to 7"):
+        noiseplots.noise_budget([1.0, 2.0], bad, label="radius (px)")
+
+
+def test_pull_histogram_hides_no_wild_value():
+    """The area is 1, what lies outside is in the last bins, what is not finite does not count."""
+    ax = noiseplots.pull_histogram(np.array([[0.1, 0.2, 99.0], [-99.0, np.nan, 0.3]]))
+    heights = np.array([bar.get_height() for bar in ax.patches])
+    assert heights.sum() * 0.2 == pytest.approx(1)
+    assert heights[[0, -1]] == pytest.approx(1 / 5 / 0.2)
+    grid, normal = (np.asarray(a) for a in ax.lines[0].get_data())
+    assert np.interp(0, grid, normal) == pytest.approx(0.3989, abs=1e-4)
+    noiseplots.pull_histogram([np.nan])  # nothing to draw is no error
+
+
+def test_curve_of_growth_marks_the_recommended_radius():
+    """PH-10, 000-23: the figure has the median over the stars and the radius that was chosen."""
+    share = [[0.5, 0.9, 1.0], [0.6, 0.8, 1.0], [0.7, 0.7, 1.0]]
+    ax = plots.growth_curve([2.0, 4.0, 6.0], share, best=4.2)
+    assert ax.lines[-3].get_ydata() == pytest.approx([0.6, 0.8, 1.0])
+    assert ax.lines[-1].get_xdata() == [4.2, 4.2]
+    assert "4.2 px" in ax.get_legend().get_texts()[0].get_text()
