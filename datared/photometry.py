@@ -169,7 +169,7 @@ def aperture_photometry(
     ValueError
         If an option is not valid.
     FrameError
-        If there is no sky at all for ``"map"`` or ``"frame"``.
+        If the frame has not two axes, or no sky at all for ``"map"`` or ``"frame"``.
 
     Notes
     -----
@@ -343,18 +343,11 @@ def _positions(x, y):
 
 def _planes(ccd):
     """Return pixels (float) and pixel flags (uint16; without rows if all are good) of a frame."""
-    data = np.asarray(ccd.data if hasattr(ccd, "unit") else ccd)
-    if data.ndim != 2:
-        raise ValueError(f"a frame has two axes, this one has {data.ndim}")
+    data, flags = pixels.frame_planes(ccd)
     # Whole numbers of 16 bits fit float32; so does what another machine's byte order brings.
     small = data.dtype.kind in "iub" and data.dtype.itemsize <= 2
     small = small or (data.dtype.kind == "f" and data.dtype.itemsize <= 4)
-    flags = getattr(ccd, "flags", None) if hasattr(ccd, "unit") else None
-    mask = np.ma.getmask(ccd) if isinstance(ccd, np.ndarray) else getattr(ccd, "mask", None)
     data = np.ascontiguousarray(data, np.float32 if small else np.float64)
     if flags is None:
         flags = np.zeros((0, 0), np.uint16)
-        if mask is not None and np.any(mask):
-            # Nobody says what is wrong with them.
-            flags = np.where(np.broadcast_to(mask, data.shape), np.uint16(pixels.HOT), np.uint16(0))
-    return data, np.ascontiguousarray(flags, np.uint16)
+    return data, np.ascontiguousarray(flags)

@@ -9,6 +9,7 @@ import math
 
 import numpy as np
 
+from .errors import FrameError
 from .maps import bad_columns, dead_map, hot_map, hot_map_from_lights, local_level
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "bad_columns",
     "dead_map",
     "describe",
+    "frame_planes",
     "hot_map",
     "hot_map_from_lights",
     "local_level",
@@ -78,6 +80,45 @@ def describe(bits):
     ['saturated', 'cosmic']
     """
     return [name for name, bit in FLAG_NAMES.items() if int(bits) & bit]
+
+
+def frame_planes(frame):
+    """Pixels of a frame and what is known to be wrong with them.
+
+    Parameters
+    ----------
+    frame : astropy.nddata.CCDData or numpy.ndarray, shape (ny, nx)
+        The frame.
+
+    Returns
+    -------
+    data : numpy.ndarray, shape (ny, nx)
+        Pixels, not copied.
+    flags : numpy.ndarray of uint16, shape (ny, nx), or None
+        The ``flags`` of a CCDData; else ``NONFINITE`` where its mask, or that of a masked array,
+        hides a pixel; None where nothing is known.
+
+    Raises
+    ------
+    FrameError
+        If it has not two axes.
+
+    Examples
+    --------
+    >>> data, flags = frame_planes(np.ma.masked_greater(np.array([[1.0, 9.0]]), 5))
+    >>> describe(flags[0, 1])
+    ['nonfinite']
+    """
+    plain = isinstance(frame, np.ndarray) or not hasattr(frame, "unit")
+    data = np.asarray(frame if plain else frame.data)
+    if data.ndim != 2:
+        raise FrameError(f"a frame has two axes, this one has {data.ndim}")
+    flags = None if plain else getattr(frame, "flags", None)
+    mask = np.ma.getmask(frame) if plain else frame.mask
+    if flags is None and mask is not None and np.any(mask):
+        # Nobody says what is wrong with them.
+        flags = np.where(np.broadcast_to(mask, data.shape), np.uint16(NONFINITE), np.uint16(0))
+    return data, None if flags is None else np.asarray(flags, np.uint16)
 
 
 def saturation_mask(raw, *, level, grow=1, trail=0.5):

@@ -91,11 +91,12 @@ class Scene:
 
     def __init__(self, ccd, psf, sky, gain, read_noise, flat_noise, threads):
         self.psf = psf
-        data = np.asarray(ccd.data if hasattr(ccd, "unit") else ccd)
-        if data.ndim != 2:
-            raise ValueError(f"a frame has two axes, this one has {data.ndim}")
+        data, flags = pixels.frame_planes(ccd)
         data = np.ascontiguousarray(data, np.float32)
-        self.flags = _pixel_flags(ccd, data)
+        self.flags = (
+            np.zeros(data.shape, np.uint16) if flags is None else np.array(flags, order="C")
+        )
+        self.flags[~np.isfinite(data)] |= pixels.NONFINITE
         self.usable = (self.flags == 0).astype(np.uint8)
         self.measure_sky = sky is None
         if sky is None:
@@ -272,19 +273,6 @@ def _damping(damp, step, before, most):
     along, length = (step * before).sum(axis=1), np.square(before).sum(axis=1)
     damp = np.where(along < -0.25 * length, 0.5, 1.2) * damp
     return np.clip(damp, LEAST_STEP, np.where(along > 0.5 * length, most, 1))
-
-
-def _pixel_flags(ccd, data):
-    """Return the flags of a frame's pixels, with those that its mask hides or that are NaN."""
-    flags = getattr(ccd, "flags", None) if hasattr(ccd, "unit") else None
-    if flags is None:
-        flags = np.zeros(data.shape, np.uint16)
-        mask = ccd.mask if hasattr(ccd, "unit") else np.ma.getmask(ccd)
-        if mask is not None and mask is not np.ma.nomask:
-            flags[np.broadcast_to(mask, data.shape)] = pixels.NONFINITE
-    flags = np.array(flags, np.uint16, order="C")
-    flags[~np.isfinite(data)] |= pixels.NONFINITE
-    return flags
 
 
 def _pieces(x, y, alive, link):

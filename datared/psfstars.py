@@ -8,7 +8,7 @@ from astropy.stats import mad_std
 from scipy.spatial import cKDTree
 
 from .background import sky_statistics
-from .errors import FrameError
+from .pixels import frame_planes
 from .psfmodel import RADIUS
 from .shapes import centroid_windowed
 from .sources import BAD_PIXEL, EDGE, SATURATED
@@ -175,17 +175,10 @@ class Cutout:
 
 def _good_pixels(ccd):
     """Return the pixels of a frame and a mask of those that tell nothing."""
-    plain = not hasattr(ccd, "unit")
-    data = np.asarray(ccd if plain else ccd.data)
-    if data.ndim != 2:
-        raise FrameError(f"a frame has two axes, this one has {data.ndim}")
-    flags = None if plain else getattr(ccd, "flags", None)
-    mask = np.ma.getmask(ccd) if plain else ccd.mask
+    data, flags = frame_planes(ccd)
     bad = ~np.isfinite(data)
     if flags is not None:
-        bad |= np.asarray(flags) != 0
-    elif mask is not None and mask is not np.ma.nomask:
-        bad |= np.asarray(mask, bool)
+        bad |= flags != 0
     return data, bad
 
 

@@ -189,18 +189,9 @@ def field_fwhm(table):
 
 def _plane(data, mask, box):
     """Return pixels, flags, hidden pixels and sky of a frame in the form that the finders use."""
-    flags = getattr(data, "flags", None)
-    if not hasattr(data, "unit") or flags is None:
-        flags = np.zeros(np.shape(data), np.uint16)
-        own = getattr(data, "mask", None)
-        if own is not None and own is not np.ma.nomask:
-            flags[np.broadcast_to(own, flags.shape)] = pixels.NONFINITE
-    values = np.ascontiguousarray(
-        getattr(data, "data", data) if hasattr(data, "unit") else data, np.float32
-    )
-    if values.ndim != 2:
-        raise FrameError(f"a frame has two axes, this one has {values.ndim}")
-    flags = np.array(flags, np.uint16, order="C")
+    values, flags = pixels.frame_planes(data)
+    values = np.ascontiguousarray(values, np.float32)
+    flags = np.zeros(values.shape, np.uint16) if flags is None else np.array(flags, order="C")
     if mask is not None:
         mask = np.asarray(mask, bool)
         # A repaired pixel too: who masks it says that the repair is no good here.

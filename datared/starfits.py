@@ -132,6 +132,8 @@ def fit_stars(
     ------
     ValueError
         If an option is not valid, or shapes differ.
+    FrameError
+        If the frame has not two axes.
 
     Notes
     -----
@@ -215,20 +217,13 @@ def fit_stars(
 
 def _planes(data, mask):
     """Return the pixels of a frame, and a plane of those that must not be used (or one False)."""
-    ccd = hasattr(data, "unit") and not isinstance(data, np.ndarray)
+    values, flags = pixels.frame_planes(data)
     # One kind of array, or the loops are compiled for each kind anew.
-    values = np.require(np.asarray(data.data if ccd else data), np.float32, "CW")
-    if values.ndim != 2:
-        raise ValueError(f"a frame has two axes, this one has {values.ndim}")
+    values = np.require(values, np.float32, "CW")
     skip = None if mask is None else np.asarray(mask, bool)
-    flags, own = getattr(data, "flags", None) if ccd else None, getattr(data, "mask", None)
     if flags is not None:
-        flags = np.asarray(flags)
         bad = (flags & pixels.SATURATED) | np.where(flags & pixels.REPAIRED, 0, flags)
         skip = bad > 0 if skip is None else skip | (bad > 0)
-    elif own is not None:
-        own = np.broadcast_to(own, values.shape)
-        skip = own if skip is None else skip | own
     return values, np.require(np.zeros((1, 1)) if skip is None else skip, bool, "CW")
 
 

@@ -17,6 +17,7 @@ from photutils.aperture import aperture_photometry as photutils_photometry
 
 from datared import annuli, photometry, pixels
 from datared.background import Background, background_map, sky_statistics
+from datared.errors import FrameError
 from datared.photometry import FLAG_NAMES, aperture_photometry, describe_flags
 from datared.render import sensor_counts, star_image
 from datared.times import scintillation
@@ -1051,7 +1052,7 @@ def test_options_that_mean_nothing_are_refused():
     ]:
         with pytest.raises(ValueError, match=message):
             aperture_photometry(frame, 50, 50, **{**good, **option})
-    with pytest.raises(ValueError, match="two axes"):
+    with pytest.raises(FrameError, match="two axes"):
         aperture_photometry(frame[0], 50, 50, **good)
 
 

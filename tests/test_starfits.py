@@ -16,6 +16,7 @@ from photutils.psf import fit_2dgaussian
 
 from datared import pixels
 from datared.background import background_map
+from datared.errors import FrameError
 from datared.profilepixels import gather
 from datared.profiles import GAUSS, MOFFAT, N_ROWS, ROUND_GAUSS, draw
 from datared.render import star_image
@@ -445,7 +446,7 @@ def test_options_that_are_not_valid_are_refused():
             fit_stars(image, [9.0], [9.0], **({"fwhm": 3.0} | options))
     with pytest.raises(ValueError, match="one length"):
         fit_stars(image, [9.0], [9.0, 3.0], fwhm=3.0)
-    with pytest.raises(ValueError, match="two axes"):
+    with pytest.raises(FrameError, match="two axes"):
         fit_stars(image[0], [9.0], [9.0], fwhm=3.0)
     with pytest.raises(ValueError, match="one shape"):
         profile_sky(image, np.zeros((3, 3)), [9.0], [9.0], radius=9, fwhm=3)
