@@ -1,13 +1,16 @@
-"""What the benchmarks share: children that measure, medians, rows of tables, README."""
+"""What the benchmarks share: options, children that measure, medians, rows of tables, README."""
 
+import argparse
 import importlib.metadata
 import json
 import os
 import platform
 import resource
+import shutil
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -131,3 +134,50 @@ def write_readme(lines, markers):
     after = rest.split(markers[1])[1]
     text = "\n".join([markers[0], "", *lines, "", markers[1]])
     README.write_text(before + text + after, encoding="utf-8")
+
+
+def parser(text, parts):
+    """Options that all scripts have; ``parts`` are the names of what can be measured."""
+    options = argparse.ArgumentParser(description=text.splitlines()[0])
+    options.add_argument("--only", default=",".join(parts), help="parts, such as a,b")
+    options.add_argument("--repeats", type=int, default=3, help="of each measurement")
+    options.add_argument("--size", default="4788x3194", help="columns x rows")
+    options.add_argument("--folder", type=Path, help="keep the simulated files here")
+    options.add_argument("--json", type=Path, help="write all numbers to this file")
+    options.add_argument("--readme", action="store_true", help="put the table into README.md")
+    options.add_argument("--child", help=argparse.SUPPRESS)
+    return options
+
+
+def chosen(given, parts):
+    """Read the options; give them and the parts to measure."""
+    options = given.parse_args()
+    some = set(options.only.split(","))
+    if not some <= set(parts):
+        given.error(f"--only {options.only}: the parts are {', '.join(parts)}")
+    options.words = words(options)
+    return options, some
+
+
+def run(options, parts, *, measure, table, scratch, markers):
+    """Measure in a folder that is there, print the table and write what is asked for.
+
+    Folders named in ``scratch`` do not stay, nor does a folder that nobody named.
+    """
+    temporary = tempfile.mkdtemp(prefix="benchmark-") if options.folder is None else None
+    options.folder = Path(temporary or options.folder).absolute()
+    options.folder.mkdir(parents=True, exist_ok=True)
+    options.load = os.getloadavg()[0]
+    try:
+        results = measure(options, parts)
+    finally:
+        for name in scratch:
+            shutil.rmtree(options.folder / name, ignore_errors=True)
+        if temporary:
+            shutil.rmtree(temporary, ignore_errors=True)
+    lines = table(results, options, parts)
+    print("\n".join(lines))
+    if options.json:
+        options.json.write_text(json.dumps(results, indent=1))
+    if options.readme:
+        write_readme(lines, markers)

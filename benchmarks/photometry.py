@@ -10,11 +10,9 @@ Every number comes from a child process of its own: it imports one side only, do
 a small frame (which loads the compiled code), then on the full one, and reports time and memory.
 """
 
-import argparse
 import hashlib
 import json
 import math
-import os
 import resource
 import shutil
 import statistics
@@ -1145,40 +1143,20 @@ def version(program):
 
 def main():
     """Read the options and run."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--only", default="a,b,c,d,e", help="parts, such as a,b")
-    parser.add_argument("--repeats", type=int, default=3, help="of each measurement")
-    parser.add_argument("--size", default="x".join(map(str, FULL)), help="columns x rows")
+    parser = common.parser(__doc__, CASES)
     parser.add_argument("--frames", type=int, default=200, help="of the night in (d)")
-    parser.add_argument("--folder", type=Path, help="keep the simulated files here")
-    parser.add_argument("--json", type=Path, help="write all numbers to this file")
-    parser.add_argument("--readme", action="store_true", help="put the table into README.md")
-    parser.add_argument("--child", help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    parts = set(options.only.split(","))
-    if not parts <= set(CASES):
-        parser.error(f"--only {options.only}: the parts are {', '.join(CASES)}")
+    options, parts = common.chosen(parser, CASES)
     if options.child:
         child(options.child, options)
         return
-    options.words = common.words(options)
-    temporary = tempfile.mkdtemp(prefix="photometry-") if options.folder is None else None
-    options.folder = Path(temporary or options.folder).absolute()
-    options.folder.mkdir(parents=True, exist_ok=True)
-    options.load = os.getloadavg()[0]
-    try:
-        results = measure(options, parts)
-    finally:
-        for name in ("kept", "small/kept", "night"):
-            shutil.rmtree(options.folder / name, ignore_errors=True)
-        if temporary:
-            shutil.rmtree(temporary, ignore_errors=True)
-    lines = table(results, options, parts)
-    print("\n".join(lines))
-    if options.json:
-        options.json.write_text(json.dumps(results, indent=1))
-    if options.readme:
-        common.write_readme(lines, MARKERS)
+    common.run(
+        options,
+        parts,
+        measure=measure,
+        table=table,
+        scratch=("kept", "small/kept", "night"),
+        markers=MARKERS,
+    )
 
 
 if __name__ == "__main__":
