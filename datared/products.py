@@ -215,6 +215,7 @@ class Manifest:
         """Write ``manifest.json`` whole."""
         # A copy: another thread may add the sum of a file.
         content = {"products": self.products, "files": dict(self.files)}
+        _remove_leftovers(self.path)
         with atomic_path(self.path) as temporary:
             temporary.write_text(json.dumps(content, indent=1, sort_keys=True), encoding="utf-8")
 
@@ -249,7 +250,7 @@ def run_tasks(tasks, *, manifest, executor=None, label=""):
         outcomes[index] = manifest.outcome(task, description)
         if outcomes[index] is None:
             waiting[index] = (task, description)
-            _remove_leftovers(task)
+            _remove_leftovers(task.product, *task.extra)
     saved = time.monotonic()
     # While a product is made, the sum of the one before it is computed.
     hashed = collections.deque()
@@ -281,9 +282,9 @@ def _record(manifest, sums, task, description, result):
     manifest.record(task, description, result=result)
 
 
-def _remove_leftovers(task):
-    """Remove the temporary files of a run that was killed while it wrote this task's files."""
-    for path in (task.product, *task.extra):
+def _remove_leftovers(*paths):
+    """Remove the temporary files of a run that was killed while it wrote these files."""
+    for path in paths:
         for left in path.parent.glob(f".tmp-*-{glob.escape(path.name)}"):
             left.unlink(missing_ok=True)
 

@@ -130,12 +130,13 @@ def test_atomic_path_leaves_nothing_behind_on_error(tmp_path):
 
 
 def test_killed_run_leaves_no_half_file_for_good(tasks):
-    """A temporary file of a killed run is swept away when its product is made."""
-    left = tasks[0].product.with_name(".tmp-1-a")
-    left.parent.mkdir()
-    left.write_text("half")
+    """A temporary file of a killed run is swept away when its product is made; the record's too."""
+    left = [tasks[0].product.with_name(name) for name in (".tmp-1-a", ".tmp-1-manifest.json")]
+    left[0].parent.mkdir()
+    for path in left:
+        path.write_text("half")
     run(tasks)
-    assert not left.exists()
+    assert not any(path.exists() for path in left)
 
 
 def test_manifest_survives_a_move_of_the_night(tasks, tmp_path):
