@@ -13,6 +13,7 @@ from astropy.utils import iers
 
 __all__ = [
     "APERTURE",
+    "COLOUR_TERM",
     "EXTINCTION",
     "FOCAL_LENGTH",
     "HEIGHT",
@@ -25,6 +26,7 @@ __all__ = [
     "Recorder",
     "airmass",
     "barycentric_time",
+    "camera_magnitudes",
     "iso_times",
     "meridian_ra",
     "site_location",
@@ -46,6 +48,11 @@ ZERO_POINT = {"g": 21.75, "r": 21.60, "i": 21.15}
 
 #: Extinction in magnitudes per airmass.
 EXTINCTION = {"g": 0.19, "r": 0.11, "i": 0.07}
+
+#: Colour term of each filter: its passband is not that of the survey, so a star of colour g - i is
+#: brighter by this many magnitudes per magnitude of colour (negative: fainter) in the camera than
+#: the survey says. The cluster night has them, the transit night does not.
+COLOUR_TERM = {"g": 0.035, "r": -0.012, "i": -0.024}
 
 #: Magnitude of a square arcsecond of dark sky at the zenith.
 SKY_BRIGHTNESS = {"g": 21.6, "r": 20.8, "i": 20.0}
@@ -122,6 +129,35 @@ def barycentric_time(times, *, ra, dec):
     with iers.earth_orientation_table.set(iers.IERS_B.open()):
         delay = times.light_travel_time(SkyCoord(ra * u.deg, dec * u.deg), ephemeris="builtin")
         return (times.tdb + delay).jd
+
+
+def camera_magnitudes(stars, colour_terms):
+    r"""Give the magnitudes of stars in the camera's own passbands.
+
+    .. math:: m_\mathrm{camera} = m - c\,(g - i)
+
+    so that ``m = -2.5 log10(counts / exptime) + zero point + c (g - i)``.
+
+    Parameters
+    ----------
+    stars : astropy.table.Table
+        Columns ``g``, ``r``, ``i`` in magnitudes.
+    colour_terms : dict of str to float
+        Colour term c of each filter, as `COLOUR_TERM`; a filter that is not named has none.
+
+    Returns
+    -------
+    dict of str to numpy.ndarray of float
+        Magnitudes of each of the three filters.
+
+    Examples
+    --------
+    >>> red = {"g": [16.0], "r": [15.3], "i": [15.0]}
+    >>> float(camera_magnitudes(red, {"g": 0.035})["g"][0])
+    15.965
+    """
+    colour = np.asarray(stars["g"]) - np.asarray(stars["i"])
+    return {band: np.asarray(stars[band]) - colour_terms.get(band, 0.0) * colour for band in "gri"}
 
 
 def sky_level(filter, *, airmass, moon=0.0):

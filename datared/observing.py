@@ -1,6 +1,7 @@
 """A simulated night's work: single exposures with all that belongs to them, and their truth."""
 
 import json
+import math
 from datetime import timedelta
 
 import numpy as np
@@ -9,10 +10,10 @@ from astropy.table import Table
 
 from .disturbances import cosmic_rays, patchy_cloud, satellite_trail, star_trails
 from .instrument import expose, sky_to_pixel
-from .observatory import EXTINCTION, barycentric_time, iso_times
+from .observatory import EXTINCTION, barycentric_time, camera_magnitudes, iso_times
 from .render import star_image
 
-__all__ = ["take_calibrations", "take_light", "truth_table", "write_truth"]
+__all__ = ["record_light", "take_calibrations", "take_light", "truth_table", "write_truth"]
 
 
 def take_light(sensor, exposure, *, ra, dec, mag, rng, factor=1.0):
@@ -30,7 +31,7 @@ def take_light(sensor, exposure, *, ra, dec, mag, rng, factor=1.0):
     ra, dec : array-like of float, shape (n_star,)
         Places in degrees at the time of the exposure.
     mag : array-like of float, shape (n_star,)
-        Magnitudes above the atmosphere in the exposure's band.
+        Magnitudes above the atmosphere in the camera's own band.
     rng : numpy.random.Generator
         Source of all randomness of the frame.
     factor : float or array-like of float, shape (n_star,)
@@ -61,6 +62,41 @@ def take_light(sensor, exposure, *, ra, dec, mag, rng, factor=1.0):
     charge, n_cosmic = cosmic_rays(shape, exptime=exposure.exptime, rng=rng)
     options = {"exptime": exposure.exptime, "filter": exposure.filter, "charge": charge}
     return expose(sensor, light, rng=rng, **options), n_cosmic
+
+
+def record_light(recorder, exposure, data, *, error):
+    """Write a raw light, with a header that is wrong about where the telescope points.
+
+    Parameters
+    ----------
+    recorder : datared.observatory.Recorder
+        Writes the file.
+    exposure : datared.schedule.Exposure
+        The conditions.
+    data : numpy.ndarray of uint16, shape (ny, nx)
+        Counts.
+    error : tuple of float
+        What the mount's place is wrong by, to the east and to the north, in arcminutes; after the
+        flip -0.6 times that.
+
+    Returns
+    -------
+    str
+        Path of the file below the raw folder, with ``/``.
+    """
+    side = -0.6 if exposure.flipped else 1.0
+    ra = exposure.ra + side * error[0] / 60 / math.cos(math.radians(exposure.dec))
+    return recorder.record(
+        data,
+        kind="LIGHT",
+        start=exposure.start,
+        exptime=exposure.exptime,
+        filter=exposure.filter,
+        pointing=(ra % 360, exposure.dec + side * error[1] / 60),
+        airmass=exposure.airmass,
+        pier_side="East" if exposure.flipped else "West",
+        rotator=exposure.rotation % 180,
+    )
 
 
 def take_calibrations(
@@ -158,7 +194,8 @@ def truth_table(exposures, *, files, n_cosmic, gain, place):
     astropy.table.Table
         One row per frame. ``sky`` is in counts of the whole exposure in the middle of the frame,
         ``fwhm`` in pixels, ``extinction`` and ``zero_point`` in magnitudes: a star's counts are
-        ``10**(-0.4 * (mag - zero_point)) * exptime``, extinction and transparency included.
+        ``10**(-0.4 * (mag - zero_point)) * exptime``, extinction and transparency included, where
+        ``mag`` is its magnitude in the camera's own band.
     """
     half = np.array([e.exptime for e in exposures]) / 2
     table = Table({"file": files, "filter": [e.filter for e in exposures]})
@@ -194,21 +231,24 @@ def write_truth(folder, sensor, *, stars, frames, exposures, parameters, epoch):
     sensor : datared.instrument.Sensor
         The camera.
     stars : astropy.table.Table
-        The scene, with places at ``epoch``.
+        The scene, with places at ``epoch``. Written with the magnitudes in the camera's own bands,
+        ``g_camera``, ``r_camera``, ``i_camera``, besides those of the survey.
     frames : astropy.table.Table
         From `truth_table`.
     exposures : list of datared.schedule.Exposure
         In the order of ``frames``.
     parameters : dict
-        What can be written as JSON.
+        What can be written as JSON; ``colour_terms`` are those of the camera.
     epoch : float
         Julian year of the places in ``stars``.
     """
     (folder / "wcs").mkdir(parents=True, exist_ok=True)
     stars = stars.copy()
     stars.meta["epoch"] = epoch
-    for band in "gri":
+    for band, value in camera_magnitudes(stars, parameters["colour_terms"]).items():
         stars[band].meta["system"] = "PS1 AB"
+        stars[f"{band}_camera"] = value
+        stars[f"{band}_camera"].meta["system"] = "camera"
     stars.write(folder / "stars.ecsv", overwrite=True)
     frames.write(folder / "frames.ecsv", overwrite=True)
     maps = {"defects": sensor.defects, "bias": sensor.bias, "dark_rate": sensor.dark_rate}

@@ -13,15 +13,17 @@ from .events import light_curves, make_planet, moving_object, transit_stars
 from .instrument import make_sensor
 from .observatory import (
     APERTURE,
+    COLOUR_TERM,
     EXTINCTION,
     HEIGHT,
     LATITUDE,
     LONGITUDE,
     PIXEL_SCALE,
     Recorder,
+    camera_magnitudes,
     meridian_ra,
 )
-from .observing import take_calibrations, take_light, truth_table, write_truth
+from .observing import record_light, take_calibrations, take_light, truth_table, write_truth
 from .scene import (
     cluster_stars,
     contamination,
@@ -57,7 +59,8 @@ def simulate_cluster(
 
     Lights alternate between the filters, dithered by up to 20 pixels; the mount flips in the
     middle. One r frame (in the last set but one) is behind a thick, patchy cloud, one g frame has a
-    satellite trail, one star saturates. The flats in i are of the twilight sky, with stars.
+    satellite trail, one star saturates. The flats in i are of the twilight sky, with stars. The
+    camera's filters are not quite the survey's: see `datared.observatory.COLOUR_TERM`.
 
     Parameters
     ----------
@@ -109,6 +112,7 @@ def simulate_cluster(
     stars = _numbered(vstack([stars, field_stars(streams[1], 2 * field, **area), bright]))
     catalogue = survey_catalogue(stars, rng=streams[2])
     stars["ra"], stars["dec"] = positions_at(stars, epoch)
+    camera = camera_magnitudes(stars, COLOUR_TERM)
 
     sensor = make_sensor(shape, filters=list(CLUSTER_FILTERS), seed=streams[3])
     recorder = Recorder(folder / "raw", f"DR {seed}", *center, streams[4])
@@ -127,11 +131,11 @@ def simulate_cluster(
     )
     files, n_cosmic = [], []
     for exposure in exposures:
-        mag = stars[exposure.filter]
+        mag = camera[exposure.filter]
         data, hits = take_light(
             sensor, exposure, ra=stars["ra"], dec=stars["dec"], mag=mag, rng=next(rngs)
         )
-        files.append(_record_light(recorder, exposure, data, error=(0.9, -1.1)))
+        files.append(record_light(recorder, exposure, data, error=(0.9, -1.1)))
         n_cosmic.append(hits)
     frames = truth_table(exposures, files=files, n_cosmic=n_cosmic, gain=sensor.gain, place=center)
     parameters = {"seed": seed, "object": recorder.object_name, "center": list(center), **cluster}
@@ -142,7 +146,7 @@ def simulate_cluster(
         stars=stars,
         frames=frames,
         exposures=exposures,
-        parameters=parameters | _camera_parameters(sensor),
+        parameters=parameters | _camera_parameters(sensor, COLOUR_TERM),
         epoch=epoch,
     )
     catalogue.write(folder / "catalogue.ecsv")
@@ -246,7 +250,7 @@ def simulate_transit(
             rng=noise,
             factor=factor,
         )
-        files.append(_record_light(recorder, exposure, data, error=(-0.8, 1.0)))
+        files.append(record_light(recorder, exposure, data, error=(-0.8, 1.0)))
         n_cosmic.append(hits)
     frames.replace_column("file", files)
     frames["n_cosmic"] = n_cosmic
@@ -261,7 +265,7 @@ def simulate_transit(
         stars=stars,
         frames=frames,
         exposures=exposures,
-        parameters=parameters | _camera_parameters(sensor),
+        parameters=parameters | _camera_parameters(sensor, {}),
         epoch=epoch,
     )
     curves.meta.clear()
@@ -306,26 +310,11 @@ def _numbered(stars):
     return stars
 
 
-def _record_light(recorder, exposure, data, *, error):
-    """Write a light; the mount believes a place that is wrong by these arcminutes."""
-    side = -0.6 if exposure.flipped else 1.0
-    ra = exposure.ra + side * error[0] / 60 / math.cos(math.radians(exposure.dec))
-    return recorder.record(
-        data,
-        kind="LIGHT",
-        start=exposure.start,
-        exptime=exposure.exptime,
-        filter=exposure.filter,
-        pointing=(ra % 360, exposure.dec + side * error[1] / 60),
-        airmass=exposure.airmass,
-        pier_side="East" if exposure.flipped else "West",
-        rotator=exposure.rotation % 180,
-    )
-
-
-def _camera_parameters(sensor):
+def _camera_parameters(sensor, colour_terms):
     """Truth of the camera and the air."""
     return {
+        "colour": "g-i",
+        "colour_terms": {band: colour_terms.get(band, 0.0) for band in "gri"},
         "gain": sensor.gain,
         "read_noise": sensor.read_noise,
         "offset": 500.0,

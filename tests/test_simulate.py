@@ -12,7 +12,7 @@ from astropy.wcs import WCS
 
 from datared.errors import ConfigError
 from datared.night import load_night
-from datared.observatory import EXTINCTION, PIXEL_SCALE, ZERO_POINT
+from datared.observatory import COLOUR_TERM, EXTINCTION, PIXEL_SCALE, ZERO_POINT
 from datared.render import star_image
 from datared.simulate import simulate_cluster, simulate_transit
 
@@ -67,16 +67,19 @@ def digest(folder):
 
 
 def star_pulls(folder, row):
-    """Differences of measured and true counts of bright lonely stars, in units of their errors."""
+    """Compare measured and true counts of bright lonely stars.
+
+    Gives the differences in units of their errors, relative to the true counts, and the stars.
+    """
     stars = truth(folder, "stars")
     x, y = true_wcs(folder, row["file"]).all_world2pix(stars["ra"], stars["dec"], 0)
     image = corrected(folder, row)
     ny, nx = image.shape
     defects = true_map(folder, "defects") > 0
-    counts = 10 ** (-0.4 * (stars[row["filter"]] - row["zero_point"])) * row["exptime"]
+    counts = 10 ** (-0.4 * (stars[f"{row['filter']}_camera"] - row["zero_point"])) * row["exptime"]
     model = star_image(image.shape, x, y, np.asarray(counts), fwhm=row["fwhm"])
     yy, xx = np.mgrid[0:ny, 0:nx]
-    pulls, relative = [], []
+    pulls, relative, rows = [], [], []
     for k in np.flatnonzero((stars["contamination"] < 0.01) & ~stars["variable"]):
         if not (25 < x[k] < nx - 25 and 25 < y[k] < ny - 25) or stars["kind"][k] == "target":
             continue
@@ -100,7 +103,8 @@ def star_pulls(folder, row):
         assert expected / counts[k] > 0.97
         pulls.append((measured - expected) / np.sqrt(variance))
         relative.append(measured / expected - 1)
-    return np.array(pulls), np.array(relative)
+        rows.append(k)
+    return np.array(pulls), np.array(relative), stars[rows]
 
 
 def test_same_seed_same_bytes_and_another_seed_another_night(tmp_path):
@@ -188,7 +192,7 @@ def test_cluster_star_fluxes_equal_the_catalogue(small_cluster):
     pulls, relative = [], []
     for row in truth(small_cluster, "frames"):
         if not (row["cloudy"] or row["trail"]):
-            one, two = star_pulls(small_cluster, row)
+            one, two, _ = star_pulls(small_cluster, row)
             pulls.append(one)
             relative.append(two)
     pulls, relative = np.concatenate(pulls), np.concatenate(relative)
@@ -198,6 +202,38 @@ def test_cluster_star_fluxes_equal_the_catalogue(small_cluster):
     assert width == pytest.approx(1.0, abs=5 * 1.2 / np.sqrt(2 * pulls.size))
     assert abs(np.median(pulls)) < 5 * 1.25 / np.sqrt(pulls.size)
     assert abs(np.median(relative)) < 0.003
+
+
+def test_camera_magnitudes_hold_the_colour_terms(small_cluster, small_transit):
+    """E35: truth lists the camera's own magnitudes, m - c (g - i); the transit night has c = 0."""
+    for folder, terms in ((small_cluster, COLOUR_TERM), (small_transit, dict.fromkeys("gri", 0.0))):
+        values = json.loads((folder / "truth" / "parameters.json").read_text())
+        assert values["colour_terms"] == terms and values["colour"] == "g-i"
+        stars = truth(folder, "stars")
+        for band, term in terms.items():
+            expected = stars[band] - term * (stars["g"] - stars["i"])
+            assert np.allclose(stars[f"{band}_camera"], expected, rtol=0, atol=1e-12)
+            assert stars[f"{band}_camera"].meta["system"] == "camera"
+            assert stars[band].meta["system"] == "PS1 AB"
+
+
+@pytest.mark.parametrize("band", "gri")
+def test_e35_counts_on_the_frames_carry_the_colour_term(small_cluster, band):
+    """E35: the residuals of the survey's magnitudes rise with colour, by the term of the filter."""
+    colour, residual, error = [], [], []
+    for row in truth(small_cluster, "frames"):
+        if row["filter"] == band and not (row["cloudy"] or row["trail"]):
+            pulls, relative, stars = star_pulls(small_cluster, row)
+            value = 2.5 * np.log10(1 + relative) + stars[band] - stars[f"{band}_camera"]
+            residual.append(value - np.median(value))
+            error.append(1.086 * np.abs(relative / pulls))
+            colour.append(stars["g"] - stars["i"])
+    colour, residual, error = (np.concatenate(a) for a in (colour, residual, error))
+    good = np.abs(residual) < 0.05 + 3 * error  # a particle may hit an aperture
+    weights = 1 / np.hypot(error[good], 0.002)
+    (slope, _), covariance = np.polyfit(colour[good], residual[good], 1, w=weights, cov="unscaled")
+    assert covariance[0, 0] ** 0.5 < 0.006
+    assert abs(slope - COLOUR_TERM[band]) < 3 * covariance[0, 0] ** 0.5
 
 
 def test_transit_star_fluxes_equal_the_catalogue(small_transit):
