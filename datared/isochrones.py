@@ -6,28 +6,41 @@ Stars
     The formulae of Hurley, Pols & Tout (2000, MNRAS 315, 543), from the zero-age main sequence
     to the end of the early asymptotic giant branch. [Fe/H] = log10(Z / 0.0152) (the solar Z of
     Caffau et al. 2011), with scaled-solar abundances and helium as in the formulae.
+Adjusted to PARSEC
+    The life times (18 coefficients) and the luminosities and temperatures of the main sequence
+    (52 each) are adjusted to PARSEC v1.2S (Bressan et al. 2012, MNRAS 427, 127), smoothly in mass,
+    life fraction and metallicity, at all masses; giants by 7 numbers. So this model is not
+    independent of PARSEC: that both agree proves nothing about stars.
 Colours
     Dwarfs: the mean sequence of Pecaut & Mamajek (2013, ApJS 208, 9), changed with metallicity by
-    Casagrande et al. (2010, A&A 512, A54). Giants: Ramirez & Melendez (2005, ApJ 626, 465), and
-    Alonso et al. (1999, A&AS 140, 261) for the bolometric correction. Pan-STARRS g, r, i: Tonry et
-    al. (2012, ApJ 750, 99), M stars by Jordi et al. (2006, A&A 460, 339).
+    Casagrande et al. (2010, A&A 512, A54), and its B-V moved by up to 0.045 mag (0.019 between 4900
+    and 25000 K) towards the colours of PARSEC, by 25 knots. Giants: Ramirez & Melendez (2005, ApJ
+    626, 465), and Alonso et al. (1999, A&AS 140, 261) for the bolometric correction. Pan-STARRS g,
+    r, i: Tonry et al. (2012, ApJ 750, 99), M stars by Jordi et al. (2006, A&A 460, 339).
 
 Limits, to be known before a result is quoted:
 
 * no pre-main sequence, no white dwarfs, no rotation; masses from 0.1 to 25 Msun;
+* against PARSEC v1.2S at 0.1 to 4 Gyr and [Fe/H] -0.16 to 0.13, from 0.02 mag beside the turn-off
+  to B-V = 1.3: V at given B-V within 0.15 mag (0.06 on average; K dwarfs with the bolometric
+  corrections of CMD 3.3), turn-off colours within 0.03 mag; up to 0.3 mag at 5 to 12 Gyr. One
+  metallicity and two releases were kept out of the adjustment and agree as well as the others;
+* outside [Fe/H] -0.2 to 0.15 the adjustment is that of the edge, and nothing was compared;
+* 1.0 to 1.4 Msun in the last fifth of their main-sequence life: up to 0.2 mag off, because the
+  formulae have the hook of heavier stars there;
+* a star of 1 Msun and [Fe/H] = 0 is 0.08 mag brighter than the Sun, as in PARSEC, where the Sun was
+  born with Z = 0.0177 ([Fe/H] = 0.066): that star has M_V = 4.83 and B-V = 0.666 here;
 * above [Fe/H] = 0.2 (Z = 0.024) the formulae flatten, at their limit of Z = 0.03: such stars are
-  up to 0.05 mag too blue in B-V;
-* blue loops and the red-clump morphology are only as good as the formulae (0.1 to 0.3 mag);
-* against PARSEC v1.2S, 0.1 to 4 Gyr, [Fe/H] -0.16 to 0.13: turn-off colours agree to 0.03 mag;
-  V at given B-V below 0.9 is 0.03 to 0.18 mag fainter (median), with a scatter of 0.04 to 0.10 and
-  up to 0.4 mag where the sequence is steep, next to the turn-off; K dwarfs (B-V 0.9 to 1.3) are
-  0.05 mag brighter than its CMD 3.3 release and 0.15 to 0.35 mag brighter than CMD 2.7;
-* M dwarfs (below 0.6 Msun) are too hot for their mass by 0.03 to 0.05 dex;
+  up to 0.05 mag too blue in B-V. There is no honest way to go further up;
+* red clump: V within 0.12 mag (rms) of PARSEC, B-V 0.04 mag bluer; red giants 0.07 mag bluer; blue
+  loops are only as good as the formulae (0.1 to 0.3 mag);
 * g, r, i of M dwarfs (below 0.5 Msun) and of stars hotter than 12000 K are uncertain by 0.1 to
   0.2 mag, because the transformations are extrapolated there;
 * supergiants hotter than 7000 K have the colours of dwarfs.
 """
 
+import hashlib
+import io
 from functools import lru_cache
 from importlib.resources import files
 
@@ -35,8 +48,12 @@ import astropy.units as u
 import numpy as np
 from astropy.table import Table
 
+from .errors import DataredError
+from .extinction import EXTINCTION, distance_modulus
+
 __all__ = [
     "BANDS",
+    "CHECKSUM",
     "EXTINCTION",
     "PHASE_NAMES",
     "combine_magnitudes",
@@ -56,22 +73,6 @@ BANDS = {
 }
 """Bands in the order of the columns, and their magnitude system."""
 
-EXTINCTION = {
-    "B": 4.315 / 3.315,
-    "V": 1.0,
-    "R": 2.673 / 3.315,
-    "I": 1.940 / 3.315,
-    "g": 1.205,
-    "r": 0.848,
-    "i": 0.630,
-}
-"""Extinction in each band per magnitude of A_V, for R_V = 3.1.
-
-B, V, R, I: Schlegel, Finkbeiner & Davis (1998, ApJ 500, 525), table 6, the Landolt (Johnson and
-Cousins) bands with the law of Cardelli et al. (1989) and O'Donnell (1994). g, r, i: the same law
-in the bands of sky surveys, E(g-r) = 0.357 and E(r-i) = 0.218 per A_V.
-"""
-
 PHASE_NAMES = {
     1: "main sequence",
     2: "subgiant",
@@ -80,6 +81,9 @@ PHASE_NAMES = {
     5: "asymptotic giant",
 }
 """Meaning of the column ``phase`` (the numbers of Hurley et al. 2000; 2 is the Hertzsprung gap)."""
+
+CHECKSUM = "5a506b4c2fbc24f39f3940038f0158bbe856fb22b0daa70ed06878b8a0280dd8"
+"""SHA-256 of the embedded table; it is compared when the table is read."""
 
 SUN_BOLOMETRIC = 4.74  # M_bol of the Sun (IAU 2015 B2)
 SUN_LOG_G, SUN_TEFF = 4.438, 5772.0
@@ -90,9 +94,14 @@ AGE_RANGE = (0.01, 13.0)  # Gyr
 @lru_cache(maxsize=1)
 def _table():
     """Return the embedded table as a dict of arrays; the file is read once."""
-    with (files("datared") / "data" / "isochrones.npz").open("rb") as stream:
-        with np.load(stream, allow_pickle=False) as data:
-            table = dict(data)
+    content = (files("datared") / "data" / "isochrones.npz").read_bytes()
+    if hashlib.sha256(content).hexdigest() != CHECKSUM:
+        raise DataredError(
+            "the embedded isochrones (datared/data/isochrones.npz) are not those of this version: "
+            "install the package again, or renew CHECKSUM after recipes/make_isochrones.py"
+        )
+    with np.load(io.BytesIO(content), allow_pickle=False) as data:
+        table = dict(data)
     # The file holds differences along the track and from mass to mass, which pack well.
     coded = np.cumsum(table.pop("nodes"), axis=2, dtype=np.int16)
     coded = np.cumsum(coded, axis=3, dtype=np.int16)
@@ -209,8 +218,8 @@ def isochrone(*, age, metallicity=0.0, distance=10 * u.pc, a_v=0.0):
     Returns
     -------
     astropy.table.Table
-        One row per star, sorted along the sequence; mass rises from row to row. Columns: ``mass``
-        (initial, Msun), ``phase`` (see `PHASE_NAMES`), ``log_teff`` (K), ``log_l`` (Lsun),
+        One row per star, sorted along the sequence; mass never falls from row to row. Columns:
+        ``mass`` (initial, Msun), ``phase`` (see `PHASE_NAMES`), ``log_teff`` (K), ``log_l`` (Lsun),
         ``log_g`` (cgs), and the magnitudes of `BANDS`, each with ``meta["system"]``.
 
     Raises
@@ -218,6 +227,8 @@ def isochrone(*, age, metallicity=0.0, distance=10 * u.pc, a_v=0.0):
     ValueError
         When age or metallicity are outside the table (the message says its range), or the
         distance or the extinction is not physical.
+    DataredError
+        When the embedded table is not the one of this version.
 
     Notes
     -----
@@ -265,37 +276,6 @@ def isochrone(*, age, metallicity=0.0, distance=10 * u.pc, a_v=0.0):
     return table
 
 
-def distance_modulus(distance):
-    """Return ``m - M = 5 log10(d / pc) - 5`` in magnitudes, without extinction.
-
-    Parameters
-    ----------
-    distance : Quantity
-        Distance.
-
-    Returns
-    -------
-    float
-        Distance modulus (mag).
-
-    Raises
-    ------
-    ValueError
-        When the distance has no unit of length or is not positive.
-
-    Examples
-    --------
-    >>> distance_modulus(1000 * u.pc)
-    10.0
-    """
-    if not isinstance(distance, u.Quantity):
-        raise ValueError(f"distance {distance!r} has no unit; give for instance {distance} * u.pc")
-    parsec = float(distance.to_value(u.pc))
-    if not 0 < parsec < np.inf:
-        raise ValueError(f"distance {distance} must be positive and finite")
-    return float(5.0 * np.log10(parsec) - 5.0)
-
-
 def combine_magnitudes(m1, m2):
     """Return the magnitude of two stars seen as one.
 
@@ -338,9 +318,9 @@ def magnitudes_at_mass(isochrone, mass):
 
     Examples
     --------
-    >>> stars = magnitudes_at_mass(isochrone(age=1.0), [0.5, 1.0, 9.0])
-    >>> [round(float(value)) for value in stars["V"][:2]], int(stars["phase"][2])
-    ([9, 5], 0)
+    >>> stars = magnitudes_at_mass(isochrone(age=1.0), [0.8, 1.0, 9.0])
+    >>> [round(float(value), 1) for value in stars["V"][:2]], int(stars["phase"][2])
+    ([6.4, 5.1], 0)
     """
     mass = np.atleast_1d(np.asarray(mass, dtype=float))
     x = np.asarray(isochrone["mass"], dtype=float)

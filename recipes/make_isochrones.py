@@ -1,21 +1,32 @@
 """Compute the embedded isochrone table, ``datared/data/isochrones.npz``.
 
-Run it in an environment of its own (about one minute)::
+Run it in an environment of its own (about two minutes)::
 
     python3 -m venv isochrone-env && isochrone-env/bin/pip install "cosmic-popsynth==4.3.3"
     isochrone-env/bin/python recipes/make_isochrones.py datared/data/isochrones.npz
+
+and put the SHA-256 of the new table into ``datared.isochrones.CHECKSUM``.
 
 Stars: the single-star formulae of Hurley, Pols & Tout (2000, MNRAS 315, 543), as coded in
 ``cosmic-popsynth`` (Breivik et al. 2020, ApJ 898, 71), with their winds (``windflag=0``,
 Reimers' coefficient 0.5). Two traps: the package counts metallicity from ``zsun=0.014``, but the
 formulae are written for 0.02 (with it 1 Msun and Z = 0.02 have 5777 K and 0.96 Lsun at 4.57 Gyr);
-and the time steps follow ``pts1..3``, so that small values give the tracks in full.
+and the time steps follow ``pts1..3``: with 0.002 the hook at the end of the main sequence is cut
+off here and there, and the turn-off jumps from mass to mass.
 
 Metallicity: [Fe/H] = log10(Z / 0.0152), the solar Z that spectroscopy finds today. With the older
 Z = 0.02 for [Fe/H] = 0 the main sequence is 0.012 dex cooler than models with today's Z.
 
 Colours and bolometric corrections: see `DWARFS`, `GIANT_COLOURS` and the functions below, each
-with its paper. Nothing here is fitted to other isochrones.
+with its paper.
+
+Adjusted to PARSEC v1.2S: life times, luminosities and temperatures of the main sequence by 122
+coefficients that are smooth in mass, life fraction and metallicity (`LIFE`, `LUMINOSITY`,
+`TEMPERATURE`), giants by 7 numbers, B-V of dwarfs by 25 knots (`COLOUR_SHIFT`) and BC_V by one
+number (`METAL_BC`). Isochrones of Z = 0.0105 and 0.0205 were used for the first; `calibrate` finds
+them again from a folder of such files::
+
+    isochrone-env/bin/python recipes/make_isochrones.py --calibrate folder
 """
 
 import json
@@ -23,7 +34,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from scipy.interpolate import PchipInterpolator
+from scipy.interpolate import BSpline, PchipInterpolator, RegularGridInterpolator
 
 FEH = np.array([-1.0, -0.85, -0.7, -0.55, -0.4, -0.25, -0.125, 0.0, 0.08, 0.15, 0.22, 0.295])
 FORMULA_Z = 0.02  # to which the formulae refer their coefficients
@@ -83,6 +94,56 @@ DWARFS = np.array(
     ]
 )  # fmt: skip
 
+# Adjustment of the formulae to PARSEC v1.2S (Bressan et al. 2012, MNRAS 427, 127; Chen et al. 2014,
+# MNRAS 444, 2525), in 1e-4 dex: coefficients of cubic B-splines in log10 of the mass, knots below.
+# `calibrate` computes them from isochrones of Z = 0.0105 and 0.0205 with ages from 4 Myr to 12.6
+# Gyr; Z = 0.0155 and later releases of PARSEC were kept for the test.
+LIFE_KNOTS = np.array([-0.1, 0.05, 0.11, 0.16, 0.22, 0.35, 1.4])
+TRACK_KNOTS = np.array([-1, -0.5, -0.25, -0.1, 0, 0.06, 0.11, 0.16, 0.22, 0.5, 1.4])
+LIFE = np.array(  # log10 of the life times: constant, [Fe/H]
+    [
+        [321, -312, 444, -392, 225, 397, -83, -201, -111],
+        [1352, -473, 1109, 249, 281, 1858, -1271, 1957, -1473],
+    ]
+)
+LUMINOSITY = np.array(  # log10 L: constant, tau^2, tau^8 (tau: life fraction), [Fe/H]
+    [
+        [-2088, -2016, -2604, -569, 464, -236, -84, -193, 53, -114, -55, 300, 34],
+        [3060, 2835, 2524, 1965, 954, 130, 693, 17, 427, 471, 26, -438, -186],
+        [135, 52, -34, -130, -239, -331, 458, 695, -111, -353, 250, 566, 510],
+        [-1749, -1492, -1446, -1059, 58, -116, -183, -144, -258, -371, -503, -21, -272],
+    ]
+)
+TEMPERATURE = np.array(  # log10 Teff: the same terms
+    [
+        [-578, -494, -623, -381, 173, -50, -24, 22, 28, -54, 32, 11, 271],
+        [206, 143, 75, -8, -117, -97, 8, 60, 8, -21, 186, -133, -256],
+        [-271, -266, -253, -218, -139, 8, 71, 13, -139, -217, -76, -90, 114],
+        [-573, -483, -447, -348, -100, -42, -83, 12, -141, -215, -122, -14, 402],
+    ]
+)
+ADJUSTED_FEH = (-0.2, 0.15)  # outside, the adjustment is that of the edge
+
+# Giants, by eye from the same isochrones (dex): log Teff at the base of the giant branch and above
+# it (L 4 times larger), of core helium burning (constant, f^6 of its duration f), and log L of core
+# helium burning: constant, f^2 below 1.8 Msun and at 2.2 to 4 Msun, nothing above 6 Msun.
+GIANT_BASE, GIANT_BRANCH = 0.008, -0.013
+CLUMP_TEFF = (-0.006, 0.02)
+CLUMP_L = (-0.05, -0.42, -0.27)
+
+# What is added to B-V of the mean sequence at log Teff: towards the synthetic colours of PARSEC
+# (CMD 3.3 below 8000 K, 2.7 above), by half of the difference for stars like the Sun.
+COLOUR_SHIFT = np.array(
+    [
+        (3.55, -0.04), (3.58, -0.045), (3.60, -0.034), (3.62, -0.024), (3.64, -0.014),
+        (3.66, -0.012), (3.68, -0.009), (3.70, -0.004), (3.72, 0.006), (3.74, 0.016),
+        (3.76, 0.014), (3.78, 0.019), (3.80, 0.013), (3.82, 0.005), (3.84, 0.004), (3.88, 0.002),
+        (3.90, 0.008), (3.94, 0.004), (3.98, -0.004), (4.02, 0.013), (4.06, 0.0165), (4.10, 0.0090),
+        (4.14, 0.004), (4.26, 0.007), (4.40, 0.0),
+    ]
+)  # fmt: skip
+METAL_BC = 0.08  # BC_V per dex of [Fe/H], 6000 to 9000 K: as between the two sets of PARSEC
+
 # theta = a0 + a1 X + a2 X^2 + a3 X [Fe/H] + a4 [Fe/H] + a5 [Fe/H]^2, Teff = 5040 K / theta.
 # Dwarfs and subgiants: Casagrande et al. (2010, A&A 512, A54), table 4; used only for the change
 # of the colour with metallicity. Giants: Ramirez & Melendez (2005, ApJ 626, 465), table 3 without
@@ -118,15 +179,18 @@ def fade(log_teff, low, high):
 def dwarf(log_teff, feh):
     """Return BC_V, B-V, V-R, V-I of dwarfs.
 
-    The mean sequence of the solar neighbourhood, changed with metallicity by Casagrande et al.
-    (2010), whose range of 4200 to 7800 K is not left: the change is that of its edge, and fades
-    to zero at 10000 K.
+    The mean sequence of the solar neighbourhood, moved by `COLOUR_SHIFT`, and changed with
+    metallicity by Casagrande et al. (2010), whose range of 4200 to 7800 K is not left: the change
+    is that of its edge. It fades to zero at 10000 K, and from 4800 to 4000 K, where molecules take
+    over and PARSEC's B-V no longer follows metallicity.
     """
     order = np.argsort(DWARFS[:, 0])
     axis = np.log10(DWARFS[order, 0])
     out = [PchipInterpolator(axis, DWARFS[order, k])(log_teff) for k in (1, 2, 3, 4)]
     inside = 10 ** np.clip(log_teff, np.log10(4200.0), np.log10(7800.0))
-    weight = fade(log_teff, np.log10(7800.0), 4.0)
+    out[0] += METAL_BC * feh * (fade(log_teff, 3.93, 4.03) - fade(log_teff, 3.72, 3.78))
+    out[1] += PchipInterpolator(*COLOUR_SHIFT.T)(np.clip(log_teff, 3.55, 4.4))
+    weight = fade(log_teff, np.log10(7800.0), 4.0) * (1.0 - fade(log_teff, 3.60, 3.68))
     for k, name in enumerate(("B-V", "V-R", "V-I"), 1):
         row = DWARF_COLOURS[name]
         out[k] = out[k] + weight * (colour_at(inside, feh, row) - colour_at(inside, 0.0, row))
@@ -210,7 +274,7 @@ def settings():
             elif isinstance(value, str):
                 value = json.loads(value)
             out[item["name"]] = value
-    out.update(pts1=0.002, pts2=0.005, pts3=0.005, windflag=0, neta=0.5, zsun=FORMULA_Z)
+    out.update(pts1=0.0003, pts2=0.005, pts3=0.005, windflag=0, neta=0.5, zsun=FORMULA_Z)
     return out
 
 
@@ -257,17 +321,184 @@ def keep(track):
     return np.array(ends), np.concatenate(rows)
 
 
-def main(path):
-    """Compute all tracks and write the table."""
-    masses = np.concatenate(
+def spline(log_mass, knots):
+    """Return the cubic B-splines of the knots at the masses; constant outside."""
+    ends = np.concatenate([[knots[0]] * 3, knots, [knots[-1]] * 3])
+    return BSpline.design_matrix(np.clip(log_mass, knots[0], knots[-1]), ends, 3).toarray()
+
+
+def terms(tau):
+    """Return the terms of the life fraction: 1, tau^2, tau^8."""
+    return np.stack([np.ones_like(tau), tau**2, tau**8])
+
+
+def life_shift(log_mass, feh):
+    """Return what is added to log10 of the times at which the phases end."""
+    constant, slope = LIFE @ spline(log_mass, LIFE_KNOTS).T
+    return 1e-4 * (constant + np.clip(feh, *ADJUSTED_FEH) * slope)
+
+
+def track_shift(coefficients, log_mass, tau, feh):
+    """Return what is added to log L or log Teff on the main sequence, shape (mass, tau)."""
+    base = spline(log_mass, TRACK_KNOTS)
+    slope = base @ coefficients[3] * np.clip(feh, *ADJUSTED_FEH)
+    return 1e-4 * (base @ coefficients[:3].T @ terms(tau) + slope[:, None])
+
+
+def adjust(ends, nodes, log_mass, feh):
+    """Adjust the tracks of one metallicity to PARSEC, in place.
+
+    The shift of the end of the main sequence fades along the subgiants into that of the giants.
+    """
+    ends += life_shift(log_mass, feh)[:, None]
+    first = np.cumsum([0] + [f.size for f in PHASES.values()])
+    part = {p: slice(a, b) for p, a, b in zip(PHASES, first[:-1], first[1:], strict=True)}
+    for k, coefficients in enumerate((LUMINOSITY, TEMPERATURE)):
+        shift = track_shift(coefficients, log_mass, PHASES[1], feh)
+        nodes[:, part[1], k] += shift
+        nodes[:, part[2], k] += shift[:, -1:] * (1.0 - PHASES[2]) + k * GIANT_BASE * PHASES[2]
+    rise = np.clip((nodes[:, :, 0] - nodes[:, part[3], 0][:, :1]) / 0.6, 0.0, 1.0)
+    branch = GIANT_BASE + (GIANT_BRANCH - GIANT_BASE) * rise
+    nodes[:, part[3], 1] += branch[:, part[3]]
+    mass = 10.0 ** log_mass[:, None]
+    late = np.interp(mass, [1.8, 2.2, 4.0, 6.0], [CLUMP_L[1], CLUMP_L[2], CLUMP_L[2], 0.0])
+    constant = np.interp(mass, [4.0, 6.0], [CLUMP_L[0], 0.0])
+    nodes[:, part[4], 0] += constant + late * PHASES[4] ** 2
+    nodes[:, part[4], 1] += CLUMP_TEFF[0] + CLUMP_TEFF[1] * PHASES[4] ** 6
+    fading = (1.0 - PHASES[5]) ** 2
+    nodes[:, part[5], 0] += (constant + late) * fading
+    nodes[:, part[5], 1] += GIANT_BRANCH + (sum(CLUMP_TEFF) - GIANT_BRANCH) * fading
+
+
+def track_masses():
+    """Return the initial masses of the tracks in Msun."""
+    return np.concatenate(
         [np.geomspace(FIRST_MASS, 0.7, 16), np.geomspace(0.7, 2.6, 75)[1:],
          np.geomspace(2.6, LAST_MASS, 45)[1:]]
     )  # fmt: skip
+
+
+def read_parsec(path):
+    """Yield log10 age (yr), masses, log L, log Teff of the isochrones of a CMD 2.7 table."""
+    rows = [x.split()[:6] for x in path.read_text().splitlines() if not x.startswith("#")]
+    data = np.array(rows, dtype=float)
+    for log_age in np.unique(data[:, 1]):
+        part = data[data[:, 1] == log_age]
+        yield log_age, part[:, 2], part[:, 4], part[:, 5]
+
+
+def halfway(log_teff, start):
+    """Return where a track or isochrone is halfway between its hottest point and 5000 K.
+
+    The crossing of the Hertzsprung gap is short, so that this point dates the end of the main
+    sequence whatever the shape of its hook: returned is a (fractional) index, nan if not reached.
+    """
+    cool = np.flatnonzero(np.append(log_teff[start:], 0.0) < 3.72)[0]
+    hot = start + np.argmax(log_teff[start : start + max(cool, 1)])
+    middle = 0.5 * (log_teff[hot] + 3.70)
+    below = np.flatnonzero(log_teff[hot:] < middle)
+    if below.size == 0 or below[0] == 0:
+        return np.nan
+    k = hot + below[0]
+    return k - (middle - log_teff[k]) / (log_teff[k - 1] - log_teff[k])
+
+
+def calibrate(folder):
+    """Print LIFE, LUMINOSITY and TEMPERATURE as the PARSEC isochrones of a folder give them.
+
+    The files are tables of CMD 2.7, named after Z: 0.010500.dat and 0.020500.dat.
+    """
+    lives, points = [], []
+    masses = track_masses()
+    log_mass = np.log10(masses)
+    main = PHASES[1].size
+    late = main + PHASES[2].size + PHASES[3].size
+    for z in (0.0105, 0.0205):
+        feh = np.log10(z / SOLAR_Z)
+        ends, nodes = (np.array(x) for x in zip(*map(keep, tracks(masses, z)), strict=True))
+        times = times_of(ends)[:, :late]
+        ours = []
+        for time, node in zip(times, nodes, strict=True):
+            k = halfway(node[:late, 1], np.argmax(node[:main, 1]))
+            ours.append(np.interp(k, np.arange(late), np.log10(np.maximum(time, 1e-9))) + 6.0)
+        ours = np.array(ours)
+        known = np.isfinite(ours)
+        isochrones = [x for x in read_parsec(Path(folder) / f"{z:.6f}.dat") if x[0] > 6.6]
+        dated = [x for x in isochrones if 7.0 < x[0] < 10.11]
+        theirs = []
+        for _, mass, _, log_teff in dated:
+            above = mass > 0.7
+            start = np.flatnonzero(np.diff(log_teff[above]) < 0)[0]
+            k = halfway(log_teff[above], start)
+            theirs.append(np.log10(np.interp(k, np.arange(above.sum()), mass[above])))
+        shift = [x[0] for x in dated] - np.interp(theirs, log_mass[known], ours[known])
+        lives += [(m, feh, s) for m, s in zip(theirs, shift, strict=True)]
+        points.append((feh, ends, nodes[:, :main], isochrones))
+    mass, feh, shift = np.array(lives).T
+    base = spline(mass, LIFE_KNOTS)
+    bend = 0.02 * np.diff(np.eye(base.shape[1]), 2, axis=0)  # keeps free ends straight
+    smooth = np.kron(np.diag([1.0, 0.3]), bend)
+    life = solve(np.hstack([base, base * feh[:, None]]), shift, smooth).reshape(2, -1)
+    print("LIFE", np.round(1e4 * life).astype(int).tolist())
+    rows = []
+    for feh, ends, nodes, isochrones in points:
+        base = spline(log_mass, LIFE_KNOTS)
+        end = ends[:, 0] + 6.0 + base @ (life[0] + feh * life[1])
+        for log_age, mass, *theirs in isochrones:
+            x = np.log10(mass)
+            tau = 10.0 ** (log_age - np.interp(x, log_mass, end))
+            # Before a fraction of 0.015 a star may still contract.
+            use = (tau > 0.015) | ((mass < 0.7) & (log_age > 9.0))
+            use &= (tau < 0.99) & (mass < LAST_MASS) & (mass > FIRST_MASS)
+            at = np.transpose([x[use], tau[use]])
+            ours = RegularGridInterpolator((log_mass, PHASES[1]), nodes[..., :2])(at)
+            wanted = np.transpose(theirs)[use] - ours
+            rows.append(np.column_stack([at, np.full(use.sum(), feh), wanted]))
+    rows = np.concatenate(rows)
+    cells = np.round(rows[:, :3] / [0.02, 0.03, 0.1])  # even weight for equal areas
+    _, which, count = np.unique(cells, axis=0, return_inverse=True, return_counts=True)
+    weight = 1.0 / np.sqrt(count[which.ravel()])
+    base = spline(rows[:, 0], TRACK_KNOTS)
+    n = base.shape[1]
+    parts = [base * term[:, None] for term in terms(rows[:, 1])]
+    matrix = np.hstack([*parts, base * rows[:, 2:3]])
+    bend = np.kron(np.eye(4), 0.3 * np.diff(np.eye(n), 2, axis=0))
+    smooth = np.vstack([bend, 0.05 * np.eye(4 * n)])
+    for name, wanted, scale in (
+        ("LUMINOSITY", rows[:, 3], 0.02),
+        ("TEMPERATURE", rows[:, 4], 0.004),
+    ):
+        now = weight
+        for _ in range(6):  # robust: what lies further out than `scale` counts less
+            out = solve(matrix * now[:, None], wanted * now, smooth)
+            now = weight / np.maximum(1.0, np.abs(wanted - matrix @ out) / scale)
+        print(name, np.round(1e4 * out).astype(int).reshape(4, n).tolist())
+
+
+def solve(matrix, values, smooth):
+    """Return the least-squares solution, held smooth by further rows."""
+    rows = np.vstack([matrix, smooth])
+    return np.linalg.lstsq(rows, np.append(values, np.zeros(len(smooth))), rcond=None)[0]
+
+
+def times_of(ends):
+    """Return the times in Myr of all points of the tracks from the ends of the phases."""
+    ends = 10.0**ends
+    starts = np.concatenate([np.zeros((ends.shape[0], 1)), ends[:, :-1]], axis=1)
+    column = np.concatenate([np.full(f.size, k) for k, f in enumerate(PHASES.values())])
+    fraction = np.concatenate(list(PHASES.values()))
+    return starts[:, column] + fraction * (ends - starts)[:, column]
+
+
+def main(path):
+    """Compute all tracks and write the table."""
+    masses = track_masses()
     ends = np.empty((FEH.size, masses.size, len(PHASES)))
     nodes = np.empty((FEH.size, masses.size, sum(f.size for f in PHASES.values()), 3))
     for i, feh in enumerate(FEH):
         for j, track in enumerate(tracks(masses, SOLAR_Z * 10.0**feh)):
             ends[i, j], nodes[i, j] = keep(track)
+        adjust(ends[i], nodes[i], np.log10(masses), feh)
     nodes[..., 2] /= masses[None, :, None]
     steps = np.array([2e-4, 1e-4, 1e-3])  # log L, log Teff, mass/initial mass
     zero = np.array([0.0, 4.0, 0.0])  # keeps log Teff inside 16 bits
@@ -289,4 +520,7 @@ def main(path):
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    if sys.argv[1] == "--calibrate":
+        calibrate(sys.argv[2])
+    else:
+        main(Path(sys.argv[1]))
