@@ -40,6 +40,8 @@ _SHARED = {
     "ngc6819": ("nickel-ngc6819", "catalogues/gaia_edr3_ngc6819_members.csv"),
     "hat-p-32": ("hatp32b-transit", "catalogues/tycho2_hatp32_field.csv"),
 }
+#: Standard stars of the real nights, in the folder ``catalogues`` under DATARED_DATA.
+_STANDARDS = {"ngc6819": "Landolt_Standards_2009.txt"}
 _DATA = Path(__file__).parent / "data"
 _MARKER = "complete.txt"
 _OURS = "# Made by datared; it is made again until you edit it. "
@@ -168,12 +170,15 @@ def _real(name, folder):
     raw = _shared_copy(name, files)
     if raw is None:
         raw = folder / "raw"
-        _download(name, files, raw)
+        _download(name, files, raw, shared=_SHARED[name][0])
     settings = tomllib.loads((_DATA / f"{name}.toml").read_text(encoding="utf-8"))
     data = shared_data()
     catalogue = None if data is None else data / _SHARED[name][1]
     if catalogue is not None and catalogue.is_file():
         settings.setdefault("astrometry", {})["catalogue"] = catalogue
+    standards = _standards(name, folder)
+    if standards is not None:
+        settings.setdefault("magnitudes", {})["standards"] = standards
     inside = raw.is_relative_to(folder)
     settings = {
         "name": settings.pop("name"),
@@ -183,6 +188,23 @@ def _real(name, folder):
     }
     folder.mkdir(parents=True, exist_ok=True)
     return _write_unless_edited(folder / "night.toml", night_toml(settings))
+
+
+def _standards(name, folder):
+    """List of standard stars of a real night: a shared copy, or downloaded; None without."""
+    file, data = _STANDARDS.get(name), shared_data()
+    if file is not None and data is not None and (data / "catalogues" / file).is_file():
+        return data / "catalogues" / file
+    rows = [row for row in _registry("standards") if row["file"] == file]
+    if not rows:
+        return None
+    try:
+        _download(name, rows, folder, shared="catalogues")
+    except DataredError as error:
+        # All else goes on without it, with instrumental magnitudes.
+        log.warning("no zero points from standard stars: %s", error)
+        return None
+    return folder / file
 
 
 def _write_unless_edited(path, body):
@@ -230,8 +252,11 @@ def _shared_copy(name, files):
     return None
 
 
-def _download(name, files, folder):
-    """Download the files that a folder lacks, one by one, each compared with its SHA-256."""
+def _download(name, files, folder, *, shared):
+    """Download the files that a folder lacks, one by one, each compared with its SHA-256.
+
+    ``shared`` is the folder under DATARED_DATA that would have them.
+    """
     import pooch
 
     lacking = _lacking(files, folder)
@@ -260,7 +285,7 @@ def _download(name, files, folder):
                 raise DataredError(
                     f"{row['source']} cannot be downloaded ({type(error).__name__}): check the "
                     f"network and run the same again, {left} of {len(files)} files are left; or "
-                    f"set DATARED_DATA to a folder with a copy in {_SHARED[name][0]}/"
+                    f"set DATARED_DATA to a folder with a copy in {shared}/"
                 ) from error
 
 

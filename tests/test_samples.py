@@ -200,6 +200,31 @@ def test_shared_copy_first(published, tmp_path, monkeypatch):
     assert len(requests) == 3
 
 
+def test_standards_are_downloaded_beside_the_night(published, monkeypatch, caplog):
+    """E47, ZP-03: the list of standards is got once; without it all else goes on, and says so."""
+    folder, requests = published
+    night_files, path = samples._registry("ngc6819"), folder / "Landolt_Standards_2009.txt"
+    address = night_files[0]["source"].partition("/bias")[0]
+    text = b"Name,RAJ2000,DEJ2000,Vmag\n"
+    row = {
+        "file": path.name, "bytes": len(text), "sha256": hashlib.sha256(text).hexdigest(),
+        "source": f"{address}/{path.name}",
+    }  # fmt: skip
+    monkeypatch.setattr(
+        samples, "_registry", lambda name: [row] if name == "standards" else night_files
+    )
+    night = load_night(fetch_sample("ngc6819"))
+    assert night.magnitudes.standards is None
+    assert "no zero points from standard stars" in caplog.text
+    assert "a copy in catalogues/" in caplog.text
+    path.write_bytes(text)
+    night = load_night(fetch_sample("ngc6819"))
+    assert night.magnitudes.standards.read_bytes() == text
+    n = len(requests)
+    assert load_night(fetch_sample("ngc6819")).magnitudes.standards == night.magnitudes.standards
+    assert len(requests) == n
+
+
 def test_edited_night_file_is_kept(published):
     """A night file that the user changed is never written over; an untouched one may be."""
     path = fetch_sample("ngc6819")
@@ -222,6 +247,7 @@ def test_registries_and_templates():
             rows = list(csv.DictReader(stream))
         assert len(rows) == count == len({row["file"] for row in rows})
         assert sum(int(row["bytes"]) for row in rows) == pytest.approx(size, rel=0.01)
+        rows += samples._registry("standards")
         for row in rows:
             assert len(row["sha256"]) == 64 and row["source"].startswith("https://")
 
