@@ -164,13 +164,21 @@ def read_product(path):
         flags = np.where(np.isfinite(data), 0, NONFINITE).astype(np.uint16)
     return CCDData(
         data,
-        unit=u.Unit(str(header.get("BUNIT", "adu")).lower()),
+        unit=_unit(header.get("BUNIT", "adu")),
         flags=flags,
         mask=flags != 0,
         uncertainty=None if sigma is None else StdDevUncertainty(sigma, copy=False),
         meta=header,
         wcs=read_wcs(header, data.shape),
     )
+
+
+def _unit(text):
+    """Read a unit: units have their own capitals (Jy), and other programs write ADU."""
+    try:
+        return u.Unit(str(text))
+    except ValueError:
+        return u.Unit(str(text).lower())
 
 
 @contextmanager

@@ -1,93 +1,105 @@
 """Magnitudes of a night: a zero point for each epoch, a mean magnitude for each star and filter.
 
-The formulas for one frame are in `datared.zeropoints` and can be used from here as well.
+The formulas for one frame are in `datared.zeropoints`, the solution of all frames in
+`datared.zeropointfit`; they can be used from here as well.
 """
 
 import astropy.units as u
 import numpy as np
 from astropy.table import MaskedColumn, Table
 
-from .apertures import BAD_PIXEL, EDGE, NEIGHBOUR, NO_POSITION, NO_WCS, OUTSIDE, SATURATED
+from .apertures import BAD_PIXEL, NEIGHBOUR
 from .assembly import photometry_files, read_photometry, require_photometry
 from .errors import DataredError
-from .products import Manifest, Task, atomic_path, run_tasks
-from .repeats import means_of_repeats
-from .zeropoints import (
-    ZeroPoint,
+from .instrumental import (
     colour,
     instrumental_magnitude,
-    jansky_per_adu,
     magnitude_error,
     passband,
-    to_jansky,
-    zero_point,
+    plain_values,
+)
+from .janskys import image_to_jansky, jansky_per_adu, to_jansky
+from .products import Manifest, Task, atomic_path, run_tasks
+from .repeats import means_of_repeats
+from .standards import standard_solution
+from .starcolours import apply_colour_terms
+from .systems import transform
+from .zeropointframes import UNUSABLE, catalogue_colour, colour_bands
+from .zeropoints import ZeroPoint, colour_term, ransac_zero_point, zero_point
+from .zeropointtables import (
+    INSTRUMENTAL,
+    NOTHING,
+    between_epochs,
+    empty_points,
+    from_catalogue,
+    from_standards,
+    repeated_frames,
 )
 
 __all__ = [
     "ZeroPoint",
     "calibrate_night",
     "colour",
+    "colour_term",
+    "image_to_jansky",
     "instrumental_magnitude",
     "jansky_per_adu",
     "magnitude_error",
     "passband",
+    "ransac_zero_point",
     "star_magnitudes",
     "to_jansky",
     "zero_point",
     "zero_points",
 ]
 
-#: System of magnitudes that are not compared with a catalogue.
-INSTRUMENTAL = "instrumental"
-
-#: A measurement with one of these is no magnitude; with a doubtful one only if there is no other.
-UNUSABLE = EDGE | OUTSIDE | SATURATED | NO_POSITION | NO_WCS
+#: A measurement with one of these is in a mean only if there is no other.
 DOUBTFUL = BAD_PIXEL | NEIGHBOUR
-
-#: Stars for a zero point have at least this signal-to-noise, for of the fainter ones a catalogue
-#: and a frame list those that noise made brighter; fainter ones only where there are few.
-MIN_SIGNALS = (20.0, 10.0, 5.0)
-ENOUGH_STARS = 10
 
 
 def calibrate_night(night, *, executor=None):
     """Calibrate a night: a zero point for each epoch, a magnitude for each star and filter.
 
-    A filter whose passband the catalogue has gets the median zero point of each epoch. A filter
-    that it has not keeps instrumental magnitudes; what differs between its epochs for all stars
-    (airmass, haze) is removed by the median difference.
+    How is said by ``night.magnitudes`` (`datared.options.MagnitudeOptions`). A filter whose
+    passband the catalogue has gets a zero point for each epoch, and with the method ``"global"`` a
+    colour term. With ``standards`` zero points come from the frames of a standard field instead. A
+    filter without either keeps instrumental magnitudes; what differs between its epochs for all
+    stars (airmass, haze) is removed by the median difference.
 
     Parameters
     ----------
     night : Night
         A night with photometry.
     executor : object, optional
-        Not needed: it takes less than a second.
+        Not needed: it takes about a second.
 
     Returns
     -------
     astropy.table.Table
-        One row for each epoch, also in ``work/zeropoints.ecsv``: ``file``, ``epoch``, ``filter``,
-        ``exptime``, ``zero_point`` (NaN where there is none), ``error``, ``scatter``, ``n``,
-        ``offset`` (to be added to the instrumental magnitude), ``system``, ``status``, ``reason``.
-        The magnitudes are in ``work/magnitudes.ecsv``: ``star``, ``ra``, ``dec``, and for each
-        filter ``<f>``, ``<f>_err``, ``<f>_scatter``, ``<f>_chi2`` (per degree of freedom),
-        ``<f>_n``, ``<f>_flags``.
+        One row for each epoch, also in ``work/zeropoints.ecsv``: see `zero_points`, and ``status``.
+        The magnitudes are in ``work/magnitudes.ecsv``: see `star_magnitudes`.
 
     Raises
     ------
     DataredError
-        If there is no photometry.
+        If there is no photometry, or an option does not fit the catalogue.
     """
     require_photometry(night)
+    options = night.magnitudes
     product = night.work / "magnitudes.ecsv"
     points = night.work / "zeropoints.ecsv"
+    settings = {"method": options.method, "colour": options.colour}
+    settings["transformation"] = options.transformation
+    inputs, standards = list(photometry_files(night.work)), None
+    if options.standards is not None:
+        standards = standard_solution(night)
+        inputs.append(night.work / "standards.ecsv")
     task = Task(
         product,
-        photometry_files(night.work),
-        {"radius": night.photometry.default_radius},
+        inputs,
+        {"radius": night.photometry.default_radius} | settings,
         _calibrate,
-        (night.work, product, points),
+        (night.work, product, points, settings, standards),
         extra=(points,),
     )
     outcome = run_tasks([task], manifest=Manifest(night.work), label="magnitudes")[0]
@@ -99,10 +111,10 @@ def calibrate_night(night, *, executor=None):
     return table
 
 
-def _calibrate(work, product, points):
+def _calibrate(work, product, points, settings, standards):
     """Task: write both tables of a night."""
     photometry = read_photometry(work)
-    zeropoints = zero_points(photometry)
+    zeropoints = zero_points(photometry, standards=standards, **settings)
     magnitudes = star_magnitudes(photometry, zeropoints)
     for table, path in ((zeropoints, points), (magnitudes, product)):
         with atomic_path(path) as temporary:
@@ -110,8 +122,13 @@ def _calibrate(work, product, points):
     return {"stars": len(magnitudes), "epochs": len(zeropoints)}
 
 
-def zero_points(photometry, *, radius=None):
-    """Zero point of every epoch; see `calibrate_night`.
+def zero_points(
+    photometry, *, radius=None, method="global", colour="auto", transformation="", standards=None
+):
+    """Zero point of every epoch.
+
+    A zero point belongs to its aperture: it also makes up for the light that the aperture lacks.
+    Take the radius of the fluxes that it is for.
 
     Parameters
     ----------
@@ -119,89 +136,62 @@ def zero_points(photometry, *, radius=None):
         Measurements.
     radius : int, optional
         Index of the aperture; the default radius by default.
+    method, colour, transformation : str
+        See `datared.options.MagnitudeOptions`. Each frame alone (``"median"``, ``"ransac"``) has
+        no colour term.
+    standards : astropy.table.Table, optional
+        Result of `datared.standards.standard_solution`: its filters get their zero points from it.
 
     Returns
     -------
     astropy.table.Table
-        One row for each epoch.
+        One row for each epoch: ``file``, ``epoch``, ``filter``, ``exptime``, ``zero_point`` (at
+        colour 0; NaN where there is none), ``error``, ``frame_error`` (the part of it that other
+        epochs do not share), ``scatter`` (of one star), ``n``, ``offset`` (to be added to the
+        instrumental magnitude), ``colour`` (such as ``g-i``, empty for none), ``colour_term``,
+        ``colour_term_err``, ``airmass``, ``system``, ``reason`` (why there is none, or what is
+        unusual). ``meta["filters"]`` has for each filter what `datared.zeropointfit` found:
+        extinction, scatters, the error that all epochs share.
+
+    Raises
+    ------
+    DataredError
+        If the colour or the transformation does not fit the catalogue.
     """
     radius = photometry.default_radius if radius is None else radius
-    flux, error = photometry.flux[:, :, radius], photometry.flux_err[:, :, radius]
-    exposure = np.asarray(photometry.epochs["exptime"], float)
-    magnitude = instrumental_magnitude(flux, exposure)
-    flagged = photometry.flags[:, :, radius] != 0
-    table = photometry.epochs["file", "epoch", "filter", "exptime"].copy()
-    n = len(table)
-    for name in ("zero_point", "error", "scatter"):
-        table[name] = np.full(n, np.nan)
-    table["n"], table["offset"] = np.zeros(n, int), np.full(n, np.nan)
-    system, reason = [INSTRUMENTAL] * n, [""] * n
-    names = np.asarray(photometry.epochs["filter"]).astype(str)
-    for name in dict.fromkeys(names):
-        epochs = np.flatnonzero(names == name)
-        column = f"cat_{passband(name)}"
-        if column in photometry.stars.colnames:
-            catalogue = photometry.stars[column]
-            for k in epochs:
-                for limit in MIN_SIGNALS:
-                    with np.errstate(invalid="ignore"):
-                        exclude = flagged[:, k] | ~(flux[:, k] > limit * error[:, k])
-                    found = zero_point(magnitude[:, k], catalogue, exclude=exclude)
-                    if found.n >= ENOUGH_STARS:
-                        break
-                table["zero_point"][k], table["error"][k] = found.value, found.error
-                table["scatter"][k], table["n"][k] = found.scatter, found.n
-                table["offset"][k], system[k] = found.value, found.system
-                if not found.n or np.isnan(found.value):
-                    reason[k] = f"only {found.n} stars of the catalogue, 3 are needed"
+    flux, error, flags = (
+        part[:, :, radius] for part in (photometry.flux, photometry.flux_err, photometry.flags)
+    )
+    stars = photometry.stars
+    if transformation:
+        stars = transform(stars, transformation, prefix="cat_")
+    table = empty_points(photometry.epochs)
+    names = np.asarray(table["filter"]).astype(str)
+    filters = [str(name) for name in dict.fromkeys(names)]
+    bands = colour_bands(stars, filters, colour) if method == "global" else ()
+    repeats = repeated_frames(flux, table)
+    numbers = {}
+    for name in filters:
+        epochs = np.array([k for k in np.flatnonzero(names == name) if k not in repeats], int)
+        part = flux[:, epochs], error[:, epochs], flags[:, epochs]
+        if f"cat_{passband(name)}" in stars.colnames:
+            numbers[name] = from_catalogue(table, epochs, part, stars, bands, method)
         # Instrumental: no catalogue in this band, or no frame with enough of its stars.
         if not np.isfinite(table["offset"][epochs]).any():
-            with np.errstate(invalid="ignore"):
-                exclude = flagged | ~(flux > MIN_SIGNALS[-1] * error)
-            table["offset"][epochs] = common_offsets(magnitude[:, epochs], exclude[:, epochs])
-            for k in epochs:
-                system[k] = INSTRUMENTAL
-                reason[k] = reason[k] or f"no {passband(name)} magnitudes in the catalogue"
-    table["system"], table["reason"] = system, reason
-    table.meta = {"radius": radius}
+            numbers[name] = between_epochs(table, epochs, part)
+    for k, first in repeats.items():
+        table["reason"][k] = f"the same frame as {table['file'][first]}"
+    if standards is not None:
+        numbers |= from_standards(table, photometry, standards, radius, repeats)
+    table.meta = {"radius": int(radius), "method": method, "filters": numbers}
+    table.meta["transformation"] = transformation
+    for name in ("colour", "system", "reason"):
+        table[name] = table[name].astype(str)  # As texts of any length they cannot be written.
     return table
 
 
-def common_offsets(magnitude, exclude):
-    """Offsets that bring the epochs of one filter to a common level.
-
-    ``-c(t)`` with ``c(t) = median_k [m_k(t) - median_t m_k]``, in the median over the epochs zero.
-
-    Parameters
-    ----------
-    magnitude : numpy.ndarray of float, shape (n_star, n_epoch)
-        Magnitudes.
-    exclude : numpy.ndarray of bool, shape (n_star, n_epoch)
-        Measurements not to use.
-
-    Returns
-    -------
-    numpy.ndarray of float, shape (n_epoch,)
-        To be added; NaN for an epoch without a star.
-    """
-    magnitude = np.ma.masked_invalid(np.where(exclude, np.nan, magnitude))
-    # A star seen in a few epochs only has another median: the common stars come first.
-    seen = magnitude.count(axis=1)
-    common = magnitude[seen == seen.max()] if seen.size and seen.max() > 0 else magnitude[:0]
-    if not len(common):
-        return np.zeros(magnitude.shape[1]) if magnitude.shape[1] == 1 else _nan(magnitude)
-    change = common - np.ma.median(common, axis=1, keepdims=True)
-    offset = -np.ma.median(change, axis=0).filled(np.nan)
-    return offset - np.nanmedian(offset)
-
-
-def _nan(magnitude):
-    """NaN for each epoch."""
-    return np.full(magnitude.shape[1], np.nan)
-
-
 def star_magnitudes(photometry, zeropoints):
-    """Mean magnitude of every star in every filter; see `calibrate_night`.
+    """Mean magnitude of every star in every filter.
 
     Fluxes are brought to one zero point and averaged with their inverse variances, which are freed
     of the star's own noise: a star that happened to be bright would have a larger error and count
@@ -209,6 +199,10 @@ def star_magnitudes(photometry, zeropoints):
     trail, a particle) is left out and not counted in ``<f>_n``; so it is in ``chi2`` and
     ``scatter``. A star whose mean flux is not positive has a masked magnitude; one that is
     saturated has none and is still listed, with its flag.
+
+    With a colour term ``m = m_inst + ZP + c C``, and the colour C of a star comes from these
+    magnitudes themselves, else from the catalogue, else it is the median of the stars' colours
+    (see `datared.starcolours`).
 
     Parameters
     ----------
@@ -220,15 +214,18 @@ def star_magnitudes(photometry, zeropoints):
     Returns
     -------
     astropy.table.Table
-        One row for each star.
+        One row for each star: ``star``, ``ra``, ``dec``, and for each filter ``<f>``, ``<f>_err``
+        (with the error that the zero points have in common), ``<f>_scatter``, ``<f>_chi2`` (per
+        degree of freedom), ``<f>_n``, ``<f>_flags``.
     """
     radius = zeropoints.meta["radius"]
     stars = photometry.stars
-    table = stars["star", "ra", "dec"].copy()
-    table.meta = {"radius": radius}
     names = np.asarray(zeropoints["filter"]).astype(str)
+    offset = np.asarray(zeropoints["offset"], float)
+    own_error = "frame_error" if "frame_error" in zeropoints.colnames else "error"
+    own_error = np.nan_to_num(plain_values(zeropoints[own_error]))
+    columns, levels, terms = {}, {}, {}
     for name in dict.fromkeys(names):
-        offset = np.asarray(zeropoints["offset"], float)
         epochs = np.flatnonzero((names == name) & np.isfinite(offset))
         flux, error, flags = (
             part[:, epochs, radius]
@@ -236,24 +233,43 @@ def star_magnitudes(photometry, zeropoints):
         )
         unit = 10 ** (-0.4 * offset[epochs]) / np.asarray(zeropoints["exptime"], float)[epochs]
         # The error of a zero point is common to all stars of its epoch, not to the epochs.
-        common = np.nan_to_num(np.asarray(zeropoints["error"], float)[epochs]) / 1.0857
-        values = _mean_fluxes(flux * unit, error * unit, flags, unit, common, photometry.gain)
+        frame = own_error[epochs] / 1.0857
+        values = _mean_fluxes(flux * unit, error * unit, flags, unit, frame, photometry.gain)
         mean, sigma, scatter, chi2, n, bits = values
-        magnitude = instrumental_magnitude(mean, 1.0)
-        columns = {
-            name: magnitude,
-            f"{name}_err": magnitude_error(mean, sigma),
-            f"{name}_scatter": magnitude_error(mean, scatter),
-            f"{name}_chi2": chi2,
-        }
-        systems = [str(zeropoints["system"][k]) for k in epochs] or [INSTRUMENTAL]
-        for key, value in columns.items():
-            table[key] = MaskedColumn(value, mask=~np.isfinite(value))
-            if not key.endswith("_chi2"):
-                table[key].unit = u.mag
-                table[key].meta["system"] = systems[0]
-        table[f"{name}_n"], table[f"{name}_flags"] = n, bits
+        levels[name] = instrumental_magnitude(mean, 1.0), magnitude_error(mean, sigma)
+        columns[name] = {"scatter": magnitude_error(mean, scatter), "chi2": chi2}
+        columns[name] |= {"n": n, "flags": bits}
+        terms[name] = _terms(zeropoints, name, epochs)
+    if name := zeropoints.meta.get("transformation"):
+        stars = transform(stars, name, prefix="cat_")
+    levels = apply_colour_terms(levels, terms, lambda *asked: catalogue_colour(stars, *asked))
+    table = stars["star", "ra", "dec"].copy()
+    table.meta = {"radius": radius, "filters": terms}
+    for name, found in columns.items():
+        found = {"": levels[name][0], "err": levels[name][1]} | found
+        for key, value in found.items():
+            column = f"{name}_{key}" if key else name
+            is_number = key in ("n", "flags")
+            table[column] = value if is_number else MaskedColumn(value, mask=~np.isfinite(value))
+            if key in ("", "err", "scatter"):
+                table[column].unit = u.mag
+                table[column].meta["system"] = terms[name]["system"]
     return table
+
+
+def _terms(zeropoints, name, epochs):
+    """Colour term and system of a filter, with what its epochs have in common."""
+    numbers = zeropoints.meta.get("filters", {}).get(name, NOTHING)
+    row = {"system": INSTRUMENTAL, "colour": "", "colour_term": 0.0, "colour_term_err": np.nan}
+    if epochs.size and "colour" in zeropoints.colnames:
+        row = {key: zeropoints[key][epochs[0]] for key in row}
+        row |= {key: float(row[key]) for key in ("colour_term", "colour_term_err")}
+    elif epochs.size:
+        row["system"] = zeropoints["system"][epochs[0]]
+    # A text that was read from a file may be masked where it is empty.
+    row |= {key: "" if np.ma.is_masked(row[key]) else str(row[key]) for key in ("system", "colour")}
+    common = {key: float(np.nan_to_num(numbers[key])) for key in ("common_error", "pivot")}
+    return row | common
 
 
 def _mean_fluxes(flux, error, flags, unit, common, gain):

@@ -16,8 +16,10 @@ from .options import (
     Amplifier,
     AstrometryOptions,
     Camera,
+    DiagramOptions,
     FrameRule,
     LightcurveOptions,
+    MagnitudeOptions,
     PhotometryOptions,
     ReductionOptions,
     Site,
@@ -28,8 +30,10 @@ __all__ = [
     "Amplifier",
     "AstrometryOptions",
     "Camera",
+    "DiagramOptions",
     "FrameRule",
     "LightcurveOptions",
+    "MagnitudeOptions",
     "Night",
     "PhotometryOptions",
     "ReductionOptions",
@@ -90,6 +94,8 @@ class Night:
     reduction: ReductionOptions = field(default_factory=ReductionOptions)
     astrometry: AstrometryOptions = field(default_factory=AstrometryOptions)
     photometry: PhotometryOptions = field(default_factory=PhotometryOptions)
+    magnitudes: MagnitudeOptions = field(default_factory=MagnitudeOptions)
+    diagram: DiagramOptions = field(default_factory=DiagramOptions)
     lightcurve: LightcurveOptions = field(default_factory=LightcurveOptions)
     truth: Path | None = None
 
@@ -269,12 +275,16 @@ def _build(settings, *, folder, path):
         "reduction": ReductionOptions,
         "astrometry": AstrometryOptions,
         "photometry": PhotometryOptions,
+        "magnitudes": MagnitudeOptions,
+        "diagram": DiagramOptions,
         "lightcurve": LightcurveOptions,
     }
     for key, kind in sections.items():
         if key in settings:
             required = ("latitude", "longitude") if key == "site" else ()
             values = reader.table(settings[key], kind, key, required=required)
+            if key == "magnitudes":
+                values["extinction"] = reader.extinction(settings[key])
             top[key] = kind(**values)
     rules = reader.tables(settings.get("frames", []), FrameRule, "frames", required=("match",))
     top["rules"] = tuple(FrameRule(**rule) for rule in rules if "match" in rule)
@@ -334,6 +344,10 @@ def _check_folders(top, reader, settings):
                 f"work folder {work} and {key} folder {folder} must not contain each other: "
                 "raw frames and products stay apart; choose a folder beside it"
             )
-    catalogue = top["astrometry"].catalogue if "astrometry" in top else None
-    if catalogue is not None and not catalogue.is_file():
-        reader.problems.append(f"astrometry.catalogue: there is no file {catalogue}")
+    for table, key in (("astrometry", "catalogue"), ("magnitudes", "standards")):
+        path = getattr(top.get(table), key, None)
+        if path is not None and not path.is_file():
+            reader.problems.append(f"{table}.{key}: there is no file {path}")
+    path = getattr(top.get("diagram"), "isochrones", None)
+    if path is not None and not path.exists():
+        reader.problems.append(f"diagram.isochrones: there is no file or folder {path}")

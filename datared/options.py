@@ -1,6 +1,6 @@
 """What a night file can say: camera, site, and the options of every step."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from astropy.coordinates import EarthLocation
@@ -9,8 +9,10 @@ __all__ = [
     "Amplifier",
     "AstrometryOptions",
     "Camera",
+    "DiagramOptions",
     "FrameRule",
     "LightcurveOptions",
+    "MagnitudeOptions",
     "PhotometryOptions",
     "ReductionOptions",
     "Site",
@@ -224,6 +226,61 @@ class PhotometryOptions:
     recentre: float | None = None
     bad_pixels: str = "fill"
     scintillation: bool = False
+
+
+@dataclass(frozen=True)
+class MagnitudeOptions:
+    """How fluxes become magnitudes.
+
+    Parameters
+    ----------
+    method : str
+        How zero points are found: ``"global"`` (all frames of a filter together, see
+        `datared.zeropointfit.fit_zero_points`), ``"median"`` or ``"ransac"`` (each frame alone,
+        see `datared.zeropoints`).
+    colour : str
+        Colour of the colour term: two bands of the catalogue, such as ``"g-i"``; ``"auto"`` takes
+        the two that are farthest apart among those that the night and the catalogue have;
+        ``"none"`` for no colour term.
+    transformation : str
+        Name of a published transformation (`datared.systems.transformations`) that brings the
+        catalogue into the system of the filters; empty for none.
+    standards : pathlib.Path or None
+        File with standard stars. With it zero points come from the frames of a standard field and
+        the extinction of the air, see `datared.standards.standard_solution`.
+    standard_object : str or None
+        Object of the frames with the standard field, as their headers call it.
+    extinction : dict
+        Extinction in mag per airmass where it is known: ``{"B": 0.2}`` for filter B. Needed only
+        with ``standards``; a catalogue's stars are on the frame itself.
+    """
+
+    method: str = "global"
+    colour: str = "auto"
+    transformation: str = ""
+    standards: Path | None = None
+    standard_object: str | None = None
+    extinction: dict = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class DiagramOptions:
+    """Colour-magnitude diagram.
+
+    Parameters
+    ----------
+    bands : tuple of str
+        Two filters, for the colour (the first is also the magnitude), or three: those of the
+        colour and that of the magnitude. Chosen from the night's where empty.
+    isochrones : pathlib.Path or None
+        File or folder with model isochrones; those of the package where it is None.
+    fit : bool
+        Fit age, distance and extinction of the cluster. It takes a minute.
+    """
+
+    bands: tuple = ()
+    isochrones: Path | None = None
+    fit: bool = False
 
 
 @dataclass(frozen=True)

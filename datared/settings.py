@@ -39,6 +39,7 @@ RANGES = {
     "photometry.threshold": (0.1, 1e6, "sigma"),
     "photometry.default_radius": (0, 1000, "an index from 0"),
     "photometry.recentre": (1e-3, 1000.0, "px"),
+    "magnitudes.extinction": (0.0, 5.0, "mag per airmass"),
     "frames.exptime": (0.0, 1e7, "seconds"),
 }
 #: Texts of which one must be given.
@@ -50,6 +51,7 @@ CHOICES = {
         *("annulus-median", "annulus-mean", "map", "frame", "profile", "none"),
     ),
     "photometry.bad_pixels": ("nan", "fill"),
+    "magnitudes.method": ("global", "median", "ransac"),
     "reduction.method": ("median", "mean"),
     "reduction.cosmic_rays": ("", "laplacian", "median"),
     "reduction.repair": ("mask", "gaussian"),
@@ -57,6 +59,7 @@ CHOICES = {
 SECTIONS = ("camera.overscan", "camera.trim", "camera.amplifiers.image")
 SECTIONS += ("camera.amplifiers.overscan",)
 _CARD = re.compile(r"[A-Za-z0-9_. -]*[A-Za-z0-9_-]")
+_COLOUR = re.compile(r"auto|none|([^\s-]+)-(?!\1$)[^\s-]+")
 _SECTION = re.compile(r"\[\s*\d+\s*:\s*\d+\s*,\s*\d+\s*:\s*\d+\s*\]")
 
 
@@ -143,6 +146,22 @@ class Reader:
                 )
             else:
                 result[key] = tuple(cards)
+        return result
+
+    def extinction(self, given):
+        """Check the table ``[magnitudes.extinction]``: a number for each filter."""
+        values = given.get("extinction", {}) if isinstance(given, dict) else {}
+        where = "magnitudes.extinction"
+        if not isinstance(values, dict):
+            self.problems.append(f"{where} must be a table {{B = 0.2, V = 0.1}}, not {values!r}")
+            return {}
+        result = {}
+        for key, value in values.items():
+            problem = _type_problem(value, float) or _value_problem(where, value)
+            if problem:
+                self.problems.append(f"{where}.{key} = {value!r} {problem}")
+            else:
+                result[key] = float(value)
         return result
 
     def photometry(self, given, top):
@@ -307,6 +326,12 @@ def _value_problem(where, value):
             return "must grow from one number to the next"
         if where.endswith("annulus") and len(numbers) != 2:
             return "must be two numbers: inner and outer radius"
+    if where == "magnitudes.colour" and not _COLOUR.fullmatch(value.strip()):
+        return 'must be "auto", "none" or two bands such as "g-i"'
+    if where == "diagram.bands":
+        names = [v for v in value if isinstance(v, str) and v.strip()]
+        if len(names) != len(value) or len(value) not in (0, 2, 3) or len(set(names[:2])) == 1:
+            return 'must be a list of two or three filters: ["g", "i"] or ["g", "i", "r"]'
     if where == "date" and not _is_date(value):
         return 'must be the date on which the night begins: "2026-02-14"'
     if where == "exclude_filters" and not all(isinstance(v, str) for v in value):

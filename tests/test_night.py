@@ -10,7 +10,9 @@ from datared.night import (
     Amplifier,
     AstrometryOptions,
     Camera,
+    DiagramOptions,
     FrameRule,
+    MagnitudeOptions,
     Night,
     PhotometryOptions,
     ReductionOptions,
@@ -79,6 +81,14 @@ FULL = {
         "bad_pixels": "nan",
         "scintillation": True,
     },
+    "magnitudes": {
+        "method": "ransac",
+        "colour": "g-i",
+        "transformation": "PS1 to SDSS (Tonry 2012)",
+        "standard_object": "SA 111",
+        "extinction": {"B": 0.25, "V'": 0},
+    },
+    "diagram": {"bands": ["g", "i", "r"], "fit": True},
     "lightcurve": {"filter": "r", "comparison": [3, 7]},
     "frames": [{"match": "science/*", "object": "NGC 6819"}, {"match": "f*", "kind": "Flat Field"}],
 }
@@ -90,6 +100,8 @@ TABLES = {
     "reduction": ReductionOptions,
     "astrometry": AstrometryOptions,
     "photometry": PhotometryOptions,
+    "magnitudes": MagnitudeOptions,
+    "diagram": DiagramOptions,
 }
 
 
@@ -169,6 +181,14 @@ def test_config_roundtrip(folder):
         bad_pixels="nan",
         scintillation=True,
     )
+    assert night.magnitudes == MagnitudeOptions(
+        method="ransac",
+        colour="g-i",
+        transformation="PS1 to SDSS (Tonry 2012)",
+        standard_object="SA 111",
+        extinction={"B": 0.25, "V'": 0.0},
+    )
+    assert night.diagram == DiagramOptions(bands=("g", "i", "r"), fit=True)
     assert night.lightcurve.comparison == (3, 7) and night.exclude_filters == ("U", "B")
     assert night.site.location.height.value == pytest.approx(60, abs=1e-6)
     assert night.target_coord.ra.deg == pytest.approx(31.042825)
@@ -202,6 +222,8 @@ def test_config_roundtrip_is_complete(table):
         "camera": {"overscan"},  # Not with amplifiers.
         "reduction": {"use_bias", "use_dark"},  # As use_flat.
         "astrometry": {"catalogue"},  # The file must be there.
+        "magnitudes": {"standards"},
+        "diagram": {"isochrones"},
     }
     given = set(FULL) if table == "top" else set(FULL[table])
     assert fields - given - ways.get(table, set()) == set()
@@ -256,6 +278,25 @@ def test_config_roundtrip_is_complete(table):
         ("date = '14.2.2026'", "date = '14.2.2026' must be the date on which the night begins"),
         ("date = 2026-02-14T20:00:00", "must be the date on which the night begins"),
         ("date = 20260214", "date = 20260214 must be a text in quotes"),
+        ("[magnitudes]\nmetod = 'median'", "magnitudes.metod is unknown; did you mean method?"),
+        (
+            "[magnitudes]\nmethod = 'mean'",
+            "magnitudes.method = 'mean' must be one of global, median, ransac",
+        ),
+        ("[magnitudes]\ncolour = 'gi'", 'magnitudes.colour = \'gi\' must be "auto", "none" or'),
+        ("[magnitudes]\ncolour = 'g-g'", 'magnitudes.colour = \'g-g\' must be "auto", "none" or'),
+        ("[magnitudes]\nextinction = 0.2", "magnitudes.extinction must be a table {B = 0.2"),
+        (
+            "[magnitudes.extinction]\nB = -0.2",
+            "magnitudes.extinction.B = -0.2 must be between 0 and 5 (mag per airmass)",
+        ),
+        ("[magnitudes.extinction]\nB = '0.2'", "extinction.B = '0.2' must be a number"),
+        ("[magnitudes]\nstandards = 'no.csv'", "magnitudes.standards: there is no file"),
+        ("[diagram]\nbands = ['g']", "diagram.bands = ['g'] must be a list of two or three"),
+        ("[diagram]\nbands = ['g', 'g', 'i']", "diagram.bands = ['g', 'g', 'i'] must be a list of"),
+        ("[diagram]\nbands = ['g', 1]", "diagram.bands = ['g', 1] must be a list of two or"),
+        ("[diagram]\nfit = 1", "diagram.fit = 1 must be true or false"),
+        ("[diagram]\nisochrones = 'no'", "diagram.isochrones: there is no file or folder"),
         ("[reduction]\nmemory_limt = 80", "memory_limt is unknown; did you mean memory_limit?"),
     ],
 )
@@ -363,6 +404,20 @@ def test_astrometry_options_have_defaults():
     options = AstrometryOptions()
     assert (options.solver, options.catalogue, options.source) == ("catalogue", None, "refcat2")
     assert options.keep_wcs and options.night_distortion and options.max_rms is None
+
+
+def test_files_for_magnitudes_and_diagram_are_found_beside_the_night_file(folder):
+    """CF-01: paths are relative to the night file; defaults need no file at all."""
+    (folder / "landolt.ecsv").touch()
+    (folder / "parsec").mkdir()
+    lines = {"raw": "raw", "work": "w", "magnitudes": {"standards": "landolt.ecsv"}}
+    lines["diagram"] = {"isochrones": "parsec"}
+    night = load_night(write_night(lines, folder / "n.toml"))
+    assert night.magnitudes == MagnitudeOptions(standards=folder / "landolt.ecsv")
+    assert night.diagram == DiagramOptions(isochrones=folder / "parsec")
+    plain = load_night(write_night({"raw": "raw", "work": "w"}, folder / "n.toml"))
+    assert (plain.magnitudes.method, plain.magnitudes.colour) == ("global", "auto")
+    assert plain.diagram.bands == () and not plain.diagram.fit
 
 
 def test_make_night(folder):
