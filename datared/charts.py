@@ -110,8 +110,8 @@ def size_magnitude(magnitude, size, *, saturated=None, unit="px", ax=None):
 
 
 def colour_magnitude(
-    colour, magnitude, *, colour_err=None, magnitude_err=None, model=None, model_label="isochrone",
-    bands=("g", "r"), system="", label=None, ax=None,
+    colour, magnitude, *, colour_err=None, magnitude_err=None, probability=None, model=None,
+    model_label="isochrone", bands=("g", "r"), system="", label=None, ax=None,
 ):  # fmt: skip
     """Colour-magnitude diagram: bright stars at the top, red stars at the right.
 
@@ -121,6 +121,9 @@ def colour_magnitude(
         Colour index (magnitude in the first band minus that in the second), and magnitude.
     colour_err, magnitude_err : array-like of float, shape (n,), optional
         Error bars.
+    probability : array-like of float, shape (n,), optional
+        Probability of each star to be a member (0 to 1), shown as its colour: the darker, the more
+        probable. A star without one is an open circle.
     model : (array-like, array-like), optional
         Colours and magnitudes of a model isochrone, with distance and extinction applied; a row
         that is not finite makes a gap.
@@ -141,7 +144,9 @@ def colour_magnitude(
         The axes.
     """
     ax = new_axes(ax)
-    if colour_err is None and magnitude_err is None:
+    if probability is not None:
+        _draw_members(ax, colour, magnitude, colour_err, magnitude_err, probability, label)
+    elif colour_err is None and magnitude_err is None:
         ax.plot(*finite_rows(colour, magnitude), ".", label=label)
     else:
         ax.errorbar(
@@ -156,9 +161,34 @@ def colour_magnitude(
     )
     if not ax.yaxis_inverted():
         ax.invert_yaxis()
-    if model is not None or label:
+    if ax.get_legend_handles_labels()[1]:
         ax.legend()
     return ax
+
+
+def _draw_members(ax, colour, magnitude, colour_err, magnitude_err, probability, label):
+    """Draw stars in the colour of their probability, the probable ones on top."""
+    colour, magnitude, probability = (
+        np.ma.filled(np.ma.asarray(a, dtype=float), np.nan)
+        for a in (colour, magnitude, probability)
+    )
+    if colour_err is not None or magnitude_err is not None:
+        ax.errorbar(
+            colour, magnitude, xerr=colour_err, yerr=magnitude_err, fmt="none", elinewidth=0.6,
+            ecolor=GREY, zorder=1,
+        )  # fmt: skip
+    unknown = ~np.isfinite(probability)
+    if unknown.any():
+        ax.plot(
+            colour[unknown], magnitude[unknown], "o", markersize=3, color=GREY, fillstyle="none",
+            label="membership not known",
+        )  # fmt: skip
+    order = np.argsort(np.where(unknown, -1.0, probability), kind="stable")[unknown.sum() :]
+    dots = ax.scatter(
+        colour[order], magnitude[order], c=probability[order], cmap="cividis_r", vmin=0, vmax=1,
+        s=12, zorder=2, label=label,
+    )  # fmt: skip
+    ax.figure.colorbar(dots, ax=ax, label="probability to be a member")
 
 
 def light_curve(

@@ -32,8 +32,8 @@ class _Stage:
         return getattr(room, self.name)(night, executor=executor)
 
 
-#: Every stage after the one it needs. The light curve, the magnitudes and the stack do not depend
-#: on each other.
+#: Every stage after the one it needs. The light curve, the magnitudes (with the diagram) and the
+#: stack do not depend on each other.
 STAGES = {
     "masters": _Stage(None, "masters", "masters_night", "combine bias, dark and flat frames"),
     "reduced": _Stage("masters", "reduction", "reduce_night", "calibrate the light frames"),
@@ -44,6 +44,7 @@ STAGES = {
     "magnitudes": _Stage(
         "photometry", "magnitudes", "calibrate_night", "calibrate against a catalogue"
     ),
+    "diagram": _Stage("magnitudes", "diagram", "diagram_night", "draw the diagram and its members"),
     "lightcurve": _Stage(
         "photometry", "lightcurve", "differential_night", "compare the target with other stars"
     ),
@@ -114,7 +115,7 @@ def run(night, *, upto=None, executor=None):
         The night, from `datared.load_night` or `datared.make_night`.
     upto : str, optional
         Last stage: ``"masters"``, ``"reduced"``, ``"solved"``, ``"photometry"``,
-        ``"magnitudes"``, ``"lightcurve"`` or ``"stack"``. All of them by default.
+        ``"magnitudes"``, ``"diagram"``, ``"lightcurve"`` or ``"stack"``. All of them by default.
     executor : concurrent.futures.Executor, optional
         Where frames are worked on side by side; one after the other in this process by default.
         The results are the same bytes either way.

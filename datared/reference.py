@@ -13,6 +13,9 @@ from .errors import DataredWarning
 
 __all__ = ["add_catalogue", "merge_stars", "refine_positions", "set_target", "unit_vectors"]
 
+#: Columns of a catalogue that stay beside its magnitudes: for the cluster's members.
+KEPT = ("pm_ra", "pm_ra_err", "pm_dec", "pm_dec_err", "parallax", "parallax_err", "id")
+
 
 def merge_stars(lists, *, radius):
     """Merge the star lists of the best frames, one per filter, into one list.
@@ -130,9 +133,9 @@ def add_catalogue(stars, catalogue, *, jd, radius):
     Returns
     -------
     astropy.table.Table
-        A copy with ``cat_separation`` (arcsec) and a column ``cat_<name>`` for each magnitude and
-        its error, and for proper motions and identifiers; masked where no star was matched. The
-        system of a magnitude is in ``meta["system"]``.
+        A copy with ``cat_separation`` (arcsec) and a column ``cat_<name>`` for each magnitude,
+        proper motion and parallax and their errors, and for identifiers; masked where no star was
+        matched. The system of a magnitude is in ``meta["system"]``.
     """
     result = stars.copy()
     here, there, separation = match(
@@ -143,7 +146,7 @@ def add_catalogue(stars, catalogue, *, jd, radius):
     result["cat_separation"] = MaskedColumn(found, mask=np.isnan(found), unit=u.arcsec)
     for name in catalogue.colnames:
         column = catalogue[name]
-        if not (column.meta.get("system") or name in ("pm_ra", "pm_dec", "id")):
+        if not (column.meta.get("system") or name in KEPT):
             continue
         if column.dtype.kind in "UO":
             names = np.ma.filled(np.ma.asarray(column).astype(str), "")

@@ -35,6 +35,7 @@ def summarise(night, stage):
         "solved": _solved,
         "photometry": _photometry,
         "magnitudes": _magnitudes,
+        "diagram": _diagram,
         "lightcurve": _lightcurve,
         "stack": _stack,
     }
@@ -111,6 +112,7 @@ def _magnitudes(night):
                 f"{_range(rows['error'], '.4f')}, {_range(rows['n'], '.0f')} stars "
                 f"({rows['system'][0]})"
             )
+            lines += _terms(name, rows, points.meta.get("filters", {}).get(name, {}))
         else:
             lines.append(f"{name}: instrumental magnitudes only ({rows['reason'][0]})")
         errors = np.ma.filled(np.ma.asarray(stars[f"{name}_err"], float), np.inf)
@@ -118,6 +120,51 @@ def _magnitudes(night):
             good &= errors < 0.1
     filters = ", ".join(dict.fromkeys(points["filter"]))
     return [*lines, f"{good.sum()} of {len(stars)} stars with errors below 0.1 mag in {filters}"]
+
+
+def _terms(name, rows, numbers):
+    """Lines on colour term and extinction of a filter, and on what is unusual."""
+    lines, row = [], rows[np.isfinite(rows["zero_point"])][0]
+    if np.isfinite(row["colour_term_err"]):
+        lines.append(
+            f"{name}: colour term {row['colour_term']:+.3f} +- {row['colour_term_err']:.3f} "
+            f"({row['colour']})"
+        )
+    if np.isfinite(numbers.get("extinction", np.nan)):
+        lines.append(
+            f"{name}: extinction {numbers['extinction']:.3f} +- {numbers['extinction_err']:.3f} "
+            "mag per airmass"
+        )
+    reasons = [str(text) for text in np.ma.filled(rows["reason"], "") if str(text)]
+    if reasons:
+        lines.append(f"{name}: {len(reasons)} of {len(rows)} epochs: {reasons[0]}")
+    return lines
+
+
+def _diagram(night):
+    """Count stars kept and cut, say which members were found and how they move."""
+    table = _table(night.work / "cmd.ecsv")
+    if not len(table) or "bands" not in table.meta:
+        return []
+    (blue, red, bright), cuts = table.meta["bands"], table.meta["cuts"]
+    most = sorted(cuts.items(), key=lambda item: (-item[1], item[0]))[:3]
+    named = f", cut most often: {', '.join(f'{n} {reason}' for reason, n in most)}" if most else ""
+    kept = len(table) - sum(cuts.values())
+    lines = [f"{bright} against {blue} - {red}: {kept} of {len(table)} stars kept{named}"]
+    found = table.meta.get("membership", {})
+    if found.get("reason"):
+        return [*lines, f"no membership: {found['reason']}"]
+    if found:
+        motion = ", ".join(
+            f"{name} {value:.3f} +- {found['mean_err'][name]:.3f} "
+            f"{'mas' if name == 'parallax' else 'mas/yr'}"
+            for name, value in sorted(found["mean"].items(), reverse=True)
+        )
+        lines.append(
+            f"{found['n_members']:.0f} of {found['n_measured']} stars with a proper motion are "
+            f"members: {motion}"
+        )
+    return lines
 
 
 def _lightcurve(night):

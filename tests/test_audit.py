@@ -256,7 +256,15 @@ def test_width_of_pulls():
 def test_summary_of_a_stage_that_was_not_run_is_empty(tmp_path):
     """A night without any result: no line, and nothing breaks, whatever stage is asked for."""
     night = Night(name="test", raw=tmp_path / "raw", work=tmp_path / "work")
-    for stage in ("solved", "photometry", "magnitudes", "lightcurve", "stack", "masters"):
+    for stage in (
+        "solved",
+        "photometry",
+        "magnitudes",
+        "diagram",
+        "lightcurve",
+        "stack",
+        "masters",
+    ):
         assert summarise(night, stage) == [], stage
 
 

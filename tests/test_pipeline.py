@@ -75,6 +75,7 @@ def test_stages_lead_to_the_one_asked_for():
         "lightcurve",
     ]
     assert pipeline.stages_upto("stack") == ["masters", "reduced", "solved", "stack"]
+    assert pipeline.stages_upto("diagram")[-3:] == ["photometry", "magnitudes", "diagram"]
     assert pipeline.stages_upto(None) == list(pipeline.STAGES)
     with pytest.raises(ConfigError, match=r"no stage 'cmd'.*photometry"):
         pipeline.stages_upto("cmd")

@@ -14,8 +14,9 @@ from astropy.wcs import WCS
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
-from datared import charts, fieldplots, noiseplots, plots, skyplots
+from datared import charts, diagramplots, fieldplots, noiseplots, plots, skyplots
 from datared.background import background_map
+from datared.diagram import colour_magnitude_table
 from datared.errors import FrameError
 from datared.instrument import CORNER_DISTORTION, frame_wcs
 from datared.sources import detect
@@ -46,6 +47,12 @@ def solved_frame(rotation=0.0, *, ra=30.0, declination_first=False, galactic=Fal
     return CCDData(FRAME, unit="adu", wcs=wcs)
 
 
+DIAGRAM = Table({"g": A, "g_err": np.full(N, 0.01), "r": B, "r_err": np.full(N, 0.02)})
+for name in "gr":
+    DIAGRAM[name].meta["system"] = "PS1 AB"
+DIAGRAM["g_flags"] = np.arange(N) % 5 == 0
+
+
 CALLS = {
     "show_frame": (FRAME,),
     "counts_histogram": (FRAME,),
@@ -65,6 +72,7 @@ CALLS = {
     "separations": (np.abs(A),),
     "noise_budget": ([1, 2, 3], {"star": [9, 8, 7], "sky": [1, 2, 3]}),
     "pull_histogram": (A - 10,),
+    "show_cuts": (colour_magnitude_table(DIAGRAM, bands="gr"),),
 }
 OPTIONS = {
     "field_map": {"label": "FWHM (px)"}, "trend": {"label": "airmass (1)"},
@@ -73,8 +81,10 @@ OPTIONS = {
 
 
 def function(name):
-    """Function of that name, in `plots` or in the room of the figures of errors."""
-    return getattr(plots if hasattr(plots, name) else noiseplots, name)
+    """Function of that name, in `plots` or in a room with figures of one kind."""
+    return next(
+        getattr(room, name) for room in (plots, noiseplots, diagramplots) if name in room.__all__
+    )
 
 
 def draw(name, **more):
@@ -85,7 +95,8 @@ def draw(name, **more):
 def test_every_function_is_tested():
     """A new function needs a row in the table above."""
     functions = {n for n in plots.__all__ if callable(getattr(plots, n))}
-    assert functions | set(noiseplots.__all__) == {*CALLS, "compare_frames"}
+    pairs = {"compare_frames", "diagram_before_after", "motions_before_after", "night_figure"}
+    assert functions | {*noiseplots.__all__, *diagramplots.__all__} == {*CALLS, *pairs}
 
 
 @pytest.mark.parametrize("name", CALLS)
@@ -165,6 +176,33 @@ def test_colour_magnitude_turns_the_axis_once_and_overlays_the_isochrone():
     assert ax.get_xlabel() == "g - i (mag)"
     assert plots.colour_magnitude(A, B, system="PS1 AB").get_ylabel() == "g (mag, PS1 AB)"
     assert "isochrone" in [text.get_text() for text in ax.get_legend().get_texts()]
+
+
+def test_colour_magnitude_shows_probabilities():
+    """CM-06: probable members are dark and on top; a star without a probability is an open circle.
+
+    The colours go from light to dark without a turn, so they are told apart in grey, too.
+    """
+    p = np.ma.array(np.linspace(0, 1, N), mask=np.arange(N) < 4)
+    p[-1] = np.nan
+    err = np.full(N, 0.1)
+    ax = plots.colour_magnitude(A, B, probability=p, magnitude_err=err, bands="gi", label="stars")
+    dots = ax.collections[-1]
+    assert np.allclose(dots.get_array(), np.linspace(0, 1, N)[4:-1])
+    assert np.allclose(dots.get_offsets()[:, 0], A[4:-1])
+    assert (dots.norm.vmin, dots.norm.vmax) == (0, 1)
+    light = dots.get_cmap()(np.linspace(0, 1, 50))[:, :3] @ (0.299, 0.587, 0.114)
+    assert (np.diff(light) < 0).all()
+    circles = next(line for line in ax.lines if line.get_marker() == "o")
+    assert len(circles.get_xdata()) == 5 and circles.get_fillstyle() == "none"
+    assert ax.figure.axes[1].get_ylabel() == "probability to be a member"
+    names = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert sorted(names) == ["membership not known", "stars"]
+    shuffled = RNG.permutation(N)
+    again = plots.colour_magnitude(A[shuffled], B[shuffled], probability=p[shuffled], bands="gi")
+    assert (np.diff(again.collections[-1].get_array()) >= 0).all()
+    assert again.get_xlabel() == "g - i (mag)" and again.yaxis_inverted()
+    again.figure.canvas.draw()
 
 
 def test_show_frame_cuts_are_not_pulled_by_one_star():

@@ -239,6 +239,7 @@ def test_book_builds_without_psf_chapter(tmp_path):
     """
     shutil.copytree(ROOT / "book", tmp_path / "book")
     shutil.copytree(ROOT / "datared", tmp_path / "datared")
+    shutil.copytree(ROOT / "recipes", tmp_path / "recipes")
     (tmp_path / "book" / "psf.ipynb").unlink()
     for name in ("LICENSE", "CHANGELOG.md", "README.md", "CONTRIBUTING.md"):
         if (ROOT / name).is_file():
