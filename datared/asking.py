@@ -29,8 +29,8 @@ class Question:
         The tolerance is a fraction of the answer instead.
     needs : str
         Where the answer comes from: the truth of a simulated night of the kind ``"cluster"``,
-        ``"transit"`` or ``"any"``; the ``"photometry"`` of any night, also of a real one (see
-        `datared.nightnumbers`); or nothing but the question, if empty.
+        ``"transit"`` or ``"any"``; the ``"photometry"`` or the ``"magnitudes"`` of any night, also
+        of a real one (see `datared.nightnumbers`); or nothing but the question, if empty.
     mistakes : tuple of (callable, str)
         Typical wrong answers (a number or a range, found like ``answer``) and what to say.
     hint : str
@@ -62,6 +62,6 @@ def truth(key, tolerance, needs, **more):
     return {"answer": lambda t: t[key], "tolerance": tolerance, "needs": needs, **more}
 
 
-def measured(key, tolerance, **more):
-    """Keywords of a question whose answer is a number of the night's own photometry."""
-    return {"answer": lambda t: t[key], "tolerance": tolerance, "needs": "photometry", **more}
+def measured(key, tolerance, needs="photometry", **more):
+    """Keywords of a question whose answer is a number of the night's own tables."""
+    return {"answer": lambda t: t[key], "tolerance": tolerance, "needs": needs, **more}

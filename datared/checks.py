@@ -16,7 +16,7 @@ from astropy.time import Time
 
 from .errors import ConfigError
 from .frames import inventory
-from .nightnumbers import photometry_numbers
+from .nightnumbers import magnitude_numbers, photometry_numbers
 from .questions import QUESTIONS
 
 __all__ = ["Check", "ask", "check", "questions", "read_truth"]
@@ -31,7 +31,7 @@ FACTORS = {
     24.0: "Is there a factor 24? Think of days and hours.",
     57.2957795: "Is your angle in degrees or in radians?",
     15.0: "Is there a factor 15? An hour of right ascension is 15 degrees.",
-    1e9: "Is there a factor of a billion? Think of nanometres and metres.",
+    1e9: "Is there a factor of a billion? Think of nanometres and metres, or years.",
     1e6: "Is there a factor of a million? Think of micrometres and metres.",
     1e3: "Is there a factor 1000? Think of thousandths, or of kilo and milli.",
     100.0: "Is there a factor 100? Think of per cent, or of centimetres.",
@@ -39,6 +39,9 @@ FACTORS = {
     2.0: "Is there a factor 2? Think of radius and diameter, or of start and middle.",
     2.5: "Is there a factor 2.5? Think of the definition of magnitudes.",
 }
+
+#: Where the numbers come from that a night's own tables tell.
+MEASURED = {"photometry": photometry_numbers, "magnitudes": magnitude_numbers}
 
 
 @dataclass(frozen=True)
@@ -183,8 +186,8 @@ def questions(page=None):
     -------
     astropy.table.Table
         Columns ``id``, ``page``, ``question``, ``unit``, ``answer`` (``number`` or ``words``) and
-        ``night`` (the kind of simulated night that is needed, or ``photometry`` where the tables
-        of any night will do).
+        ``night`` (the kind of simulated night that is needed, or ``photometry`` or ``magnitudes``
+        where the tables of any night will do).
     """
     pages = {question.page for question in QUESTIONS.values()}
     if page is not None and page not in pages:
@@ -214,8 +217,8 @@ def read_truth(night, question):
     dict
         What ``truth/parameters.json`` holds, with the numbers of frames ``n_bias`` and ``n_light``,
         the ``fwhm`` (px) of the first frame in r, or of the first frame, and ``header_scale``, the
-        pixel scale (arcsec) by the headers of the lights. For a question about the photometry of
-        the night, the numbers of `datared.nightnumbers.photometry_numbers` instead.
+        pixel scale (arcsec) by the headers of the lights. For a question about the photometry or
+        the magnitudes of the night, the numbers of `datared.nightnumbers` instead.
 
     Raises
     ------
@@ -227,7 +230,7 @@ def read_truth(night, question):
             f"The answer to {question.id} depends on the night: give it, as in "
             f"check({question.id!r}, answer, night=night)"
         )
-    if question.needs == "photometry":
+    if question.needs in MEASURED:
         return _measured(night, question)
     path = None if night.truth is None else Path(night.truth) / "parameters.json"
     if path is None or not path.is_file():
@@ -255,12 +258,12 @@ def read_truth(night, question):
 
 def _measured(night, question):
     """Numbers of the night's own photometry, where they tell what this question asks."""
-    numbers = photometry_numbers(night)
+    numbers = MEASURED[question.needs](night)
     if not np.all(np.isfinite(question.answer(numbers))):
         raise ConfigError(
             f"The night {night.name!r} cannot answer {question.id}: it has too few bright stars "
-            "without flags, one radius only, no gain, or no meridian flip. Take the sample night "
-            "cluster."
+            "without flags, one radius only, no gain, or no meridian flip, or too few exposures. "
+            "Take the sample night cluster."
         )
     return numbers
 
@@ -314,7 +317,7 @@ def _known_mistake(value, mistakes, truth):
 
 def _unit_mistake(value, low, high, tolerance, truth, question):
     """Hint for a number that is right but for a sign or a unit, else the question's own hint."""
-    own = question.hint if question else ""
+    own, asked = (question.hint, question.unit) if question else ("", "")
     if low > 2.4e6:  # A Julian date.
         if abs(value + 2400000.5 - low) < 0.5:
             return "This is a modified Julian date: the offset to a Julian date is 2400000.5."
@@ -322,7 +325,7 @@ def _unit_mistake(value, low, high, tolerance, truth, question):
     # The finer of two candidates wins: 60 must not pass for 57.3.
     margin = min(max(0.01, tolerance / max(abs(low), abs(high), 1e-300)), 0.02)
 
-    def near(factor):
+    def near(factor, margin=margin):
         ends = sorted((low * factor, high * factor))
         return ends[0] - margin * abs(ends[0]) <= value <= ends[1] + margin * abs(ends[1])
 
@@ -332,11 +335,15 @@ def _unit_mistake(value, low, high, tolerance, truth, question):
         if truth and question.unit == "adu" and (near(truth["gain"]) or near(1 / truth["gain"])):
             return "Is your number in electrons or in ADU?"
         for factor, text in FACTORS.items():
-            # A guess is often wrong by a factor of two; the question's own hint says more then.
-            if factor < 3 and own:
+            # Of a factor of two the question's own hint says more. Only magnitudes are like ppt.
+            if (factor < 3 and own) or (factor == 921.034 and asked not in ("", "mag")):
                 continue
             if near(factor) or near(1 / factor):
                 return text
+        coarse = tolerance / max(abs(low), abs(high))  # Rough answers have rough mistakes.
+        for factor in (1e3, 1e6, 1e9):
+            if near(factor, coarse) or near(1 / factor, coarse):
+                return FACTORS[factor]
         if near(1 / (low * high)):
             return "Is it the reciprocal that is asked?"
     return own

@@ -4,8 +4,12 @@ import numpy as np
 
 from .apertures import NEIGHBOUR
 from .assembly import read_photometry
+from .magnitudes import star_magnitudes, zero_points
 
-__all__ = ["photometry_numbers"]
+__all__ = ["magnitude_numbers", "photometry_numbers"]
+
+#: Radii whose scatter is this close to the smallest one are as good.
+AS_GOOD = 0.03
 
 
 def photometry_numbers(night):
@@ -53,6 +57,57 @@ def photometry_numbers(night):
         "correction": _correction(phot, small, following),
         "correction_largest": _correction(phot, small, large),
     }
+
+
+def magnitude_numbers(night):
+    r"""Answer the questions about the scatter of magnitudes from the tables of a night.
+
+    Parameters
+    ----------
+    night : Night or Photometry
+        A night with photometry, or its tables.
+
+    Returns
+    -------
+    dict of str to float
+        For the filter i (or the first one of a night that has no i), and stars that in every
+        radius have no flag and a scatter from at least three exposures. ``best_radius_low`` and
+        ``best_radius_high``: the smallest and the largest radius (in units of the table's) with the
+        least median scatter or at most 3 % more. ``largest_over_best``: median scatter with the
+        largest radius over the least one. ``smallest_over_best``: the same for the smallest radius.
+        ``repeat_chi2``: median of ``chi2`` in the default radius, over the stars without a flag
+        that have all exposures. NaN where the night does not tell.
+
+    Raises
+    ------
+    DataredError
+        If the night has no photometry yet.
+    """
+    phot = night if hasattr(night, "flux_err") else read_photometry(night)
+    names = ("best_radius_low", "best_radius_high", "largest_over_best", "smallest_over_best")
+    names = (*names, "repeat_chi2")
+    filters = [str(name) for name in phot.epochs["filter"]]
+    if not filters or not phot.flux.size:
+        return dict.fromkeys(names, np.nan)
+    band = "i" if "i" in filters else filters[0]
+    tables = [star_magnitudes(phot, zero_points(phot, radius=k)) for k in range(phot.flux.shape[2])]
+    clean = [np.asarray(t[f"{band}_flags"]) == 0 for t in tables]
+    scatter = [np.ma.filled(np.ma.asarray(t[f"{band}_scatter"], float), np.nan) for t in tables]
+    often = [np.asarray(t[f"{band}_n"]) >= 3 for t in tables]
+    use = np.all([*clean, *often, *np.isfinite(scatter)], axis=0)
+    default = phot.default_radius
+    chi2 = np.ma.filled(np.ma.asarray(tables[default][f"{band}_chi2"], float), np.nan)
+    n = np.asarray(tables[default][f"{band}_n"])
+    # A frame lost to a cloud has no star at all: then "all exposures" are all others.
+    repeated = clean[default] & np.isfinite(chi2) & (n == n.max())
+    if use.sum() < 5 or repeated.sum() < 5:
+        return dict.fromkeys(names, np.nan)
+    order = np.argsort(phot.radii)
+    typical = np.median(np.array(scatter)[order][:, use], axis=1)
+    good = np.asarray(phot.radii)[order][typical <= (1 + AS_GOOD) * typical.min()]
+    ratio = typical / typical.min()
+    values = (good.min(), good.max(), ratio[-1], ratio[0], np.median(chi2[repeated]))
+    return dict(zip(names, map(float, values), strict=True))
 
 
 def _photons_rule(flux, error, flags, gain):

@@ -2,7 +2,7 @@
 
 import math
 
-from .asking import Question, number, truth
+from .asking import Question, measured, number, truth
 
 _JD_HINT = "The transit lasts from where the light leaves its level to where it is back."
 _NOT_BJD = "You are some minutes off. Is it BJD_TDB, and of the middle of the exposures?"
@@ -11,6 +11,11 @@ _NOT_BJD = "You are some minutes off. Is it BJD_TDB, and of the middle of the ex
 def _magnitudes(depth):
     """Depth in magnitudes of a relative depth."""
     return -2.5 * math.log10(1 - depth)
+
+
+def _modulus(distance):
+    """Distance modulus of a distance in pc."""
+    return 5 * math.log10(distance) - 5
 
 
 def _contact(key):
@@ -26,57 +31,96 @@ def _contact(key):
 #: The questions in the order of the pages.
 RESULT_QUESTIONS = [
     Question(
-        "Q6", "CMD", "Which aperture radius gives the most accurate diagram, and how do you know?",
-        points=("What do you plot to compare radii? The scatter against what?",
-                "Why is the smallest radius bad, and why the largest?",
-                "What do the individual exposures of one filter tell you about the errors?"),
+        "Q6a", "CMD",
+        "With which radius of the table (in FWHM) is the median scatter of the stars in i, from "
+        "one exposure to the next, smallest?",
+        answer=lambda t: (t["best_radius_low"], t["best_radius_high"]), tolerance=0.01,
+        needs="magnitudes",
+        mistakes=((lambda t: (t["best_radius_high"] + 0.9, 10.0),
+                   "A large circle holds all of the light, and much noise of the sky."),),
+        hint="Take the column i_scatter of the same stars, those without a flag, in each radius.",
     ),
     Question(
-        "Q7", "CMD", "How are the uncertainties computed, and what do they stand for?",
+        "Q6b", "CMD",
+        "How many times larger is this scatter with the largest radius than with the best one?",
+        **measured("largest_over_best", 0.12, "magnitudes"), relative=True,
+        mistakes=((lambda t: 1 / t["largest_over_best"], "Turn the ratio round."),),
+        hint="Take medians of the same stars: no flag and 3 exposures or more in every radius.",
+    ),
+    Question(
+        "Q6c", "CMD", "Which aperture radius gives the most accurate diagram, and how do you know?",
+        points=("What do you plot to compare radii? The scatter against what?",
+                "Is the best radius for bright stars the best one for faint stars, too?",
+                "What is the smallest circle bad for, and what the largest?",
+                "What do the individual exposures of one filter tell you about the errors?",
+                "Is a small scatter all that you want? What may be wrong in every exposure alike?"),
+    ),
+    Question(
+        "Q7a", "CMD",
+        "What is the median of i_chi2 over the stars with all five exposures and without a flag?",
+        **measured("repeat_chi2", 0.06, "magnitudes"),
+        hint="Use the column of your table as it is, and a median: a mean follows a few odd stars.",
+    ),
+    Question(
+        "Q7b", "CMD", "How are the uncertainties computed, and what do they stand for?",
         points=("Which sources of noise are in them, which are not?",
                 "Divide each deviation from the mean by its error: how wide should that be?",
-                "Does the error of the zero point move all stars together?"),
+                "With true errors the median chi2 of five exposures is 0.84. Why is it not 1?",
+                "Does the error of the zero point move all stars together?",
+                "Which error moves the stars of one colour only?"),
     ),
     Question(
         "Q8", "CMD", "Which features do you see in the observed diagram?",
         points=("Where are most stars? What is the bright end of that sequence called?",
-                "Is there a second sequence, parallel and brighter? What could it be?",
-                "Which stars are in no sequence at all?"),
+                "Is there a second sequence, parallel and brighter? How much brighter, and why?",
+                "Which stars are bright and red, and why do most of them crowd in one place?",
+                "Which stars are in no sequence at all? Do they move with the cluster?"),
     ),
     Question(
         "Q9a", "CMD", "What is the age of the cluster, in Gyr?", unit="Gyr",
         **truth("age", 0.3, "cluster"), relative=True, hint="Look at the turn-off point.",
+        mistakes=((lambda t: (8 + math.log10(t["age"]), 10 + math.log10(t["age"])),
+                   "This looks like the logarithm of the age in years."),),
     ),
     Question(
         "Q9b", "CMD", "What is its distance, in pc?", unit="pc",
         **truth("distance", 0.15, "cluster"), relative=True,
+        mistakes=((lambda t: (_modulus(t["distance"]) - 1, _modulus(t["distance"]) + 1),
+                   "This looks like the distance modulus: asked is the distance itself."),),
         hint="Distance moves the isochrone up and down. Is the extinction applied?",
     ),
     Question(
         "Q9c", "CMD", "What is its metallicity [Fe/H]?", **truth("metallicity", 0.25, "cluster"),
+        unit="dex",
         hint="Dust and metals both make stars redder: change them together.",
     ),
     Question(
         "Q9d", "CMD", "What is its extinction A_V, in mag?", unit="mag",
         **truth("a_v", 0.2, "cluster"),
+        mistakes=((lambda t: (t["a_v"] / 3.1 - 0.03, t["a_v"] / 3.1 + 0.03),
+                   "Is this the reddening E(B-V)? A_V is larger."),),
         hint="Look at the steep part of the main sequence: dust moves it sideways.",
     ),
     Question(
         "Q10", "CMD", "Why are these estimates and their uncertainties hard to get?",
         points=("Which two parameters do nearly the same to the diagram?",
-                "Which stars do you compare with: all, or the members?",
-                "How would you find the range of parameters that still fits?"),
+                "Which stars do you compare with: all, or the members? What of pairs?",
+                "How would you find the range of parameters that still fits?",
+                "What does a fit with a posterior add, and what does it take for granted?"),
     ),
     Question(
         "Q11", "CMD", "How do your numbers compare with the literature (or the truth)?",
         points=("Is the difference larger than your uncertainty? Than both together?",
+                "How wide is the range of the published values, compared with each one's error?",
                 "What was measured there in another way than here?"),
     ),
     Question(
         "Q12", "CMD", "Which assumptions may be wrong?",
         points=("Have all stars the same age, distance and dust?",
                 "Are all stars single? Are all stars members?",
-                "How sure are the models and the zero points themselves?"),
+                "Do the models know rotation, mixing and the colours of cool stars?",
+                "Is the law of the dust the same everywhere?",
+                "How sure are the zero points and the colour terms themselves?"),
     ),
     Question(
         "Q13", "lightcurve", "Which trends do all stars share, and where do they come from?",

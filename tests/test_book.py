@@ -18,6 +18,7 @@ import yaml
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = ROOT / "_build" / "html"
 ANALYSIS = ["data", "pre-red", "astrometry", "photometry", "CMD", "lightcurve", "stack", "psf"]
+ANALYSIS += ["ngc6819"]
 
 # --- building ------------------------------------------------------------------------------------
 
@@ -362,3 +363,30 @@ def test_pages_read_without_network(built, browser):
     assert foreign == []
     assert problems == []
     assert equations > 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["CMD", "ngc6819"])
+def test_keyboard_moves_the_isochrone(built, browser, name):
+    """CM-05: in the built page a slider moved by the keyboard changes the drawn isochrone."""
+    context = browser.new_context(viewport={"width": 1280, "height": 900}, offline=True)
+    tab = context.new_page()
+    problems = []
+    tab.on("pageerror", lambda error: problems.append(str(error)))
+    tab.goto(built[f"book/{name}"].path.resolve().as_uri(), wait_until="load")
+    figure = tab.locator(".datared-explorer")
+    assert figure.count() == 1
+    line = figure.locator("path.single")
+    before, read = line.get_attribute("d"), figure.locator(".state").text_content()
+    figure.get_by_label("Age", exact=True).press("ArrowRight")
+    assert line.get_attribute("d") != before
+    assert figure.locator(".state").text_content() != read
+    assert len(figure.evaluate("one => one.outerHTML").encode()) < 400_000
+    # The theme's button for light and dark changes the figure with the page.
+    grounds = set()
+    for theme in ("light", "dark"):
+        tab.evaluate("theme => document.documentElement.dataset.theme = theme", theme)
+        grounds.add(figure.evaluate("one => getComputedStyle(one).backgroundColor"))
+    assert len(grounds) == 2
+    context.close()
+    assert problems == []

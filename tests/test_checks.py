@@ -15,7 +15,7 @@ from astropy.time import Time
 from datared import checks
 from datared.checks import check
 from datared.errors import ConfigError
-from datared.nightnumbers import photometry_numbers
+from datared.nightnumbers import magnitude_numbers, photometry_numbers
 from datared.questions import QUESTIONS
 
 TRUTH = {
@@ -164,6 +164,32 @@ def test_self_checks_of_a_night_give_a_hint(night, name, answer, word):
     result = check(name, answer, night=night("transit"))
     assert result.ok is False
     assert word in result.message
+
+
+@pytest.mark.parametrize(
+    ("name", "answer", "word"),
+    [
+        ("Q9a", 1000, "1000"),  # million years; the age is right to 20 %
+        ("Q9a", 1.4e9, "billion"),
+        ("Q9a", 9.1, "logarithm"),
+        ("Q9b", 2.2, "1000"),  # kiloparsec
+        ("Q9b", 11.5, "modulus"),
+        ("Q9d", 0.105, "E(B-V)"),
+        ("Q9d", 0.7, "steep"),
+        ("Q9a", 3.0, "turn-off"),
+    ],
+)
+def test_q9_wrong_numbers_of_the_cluster_give_a_hint(night, name, answer, word):
+    """Q9: numbers that are right in another unit, or are another quantity, are named."""
+    result = check(name, answer, night=night("cluster"))
+    assert result.ok is False
+    assert word in result.message
+
+
+def test_q9_metallicity_may_be_in_dex(night):
+    """Q9: the fit's table gives [Fe/H] in dex; a plain number is the same."""
+    assert check("Q9c", 0.1 * u.dex, night=night("cluster"))
+    assert check("Q9c", 0.1, night=night("cluster"))
 
 
 def test_messages_never_tell_the_answer(night):
@@ -364,10 +390,87 @@ def test_self_checks_of_photometry_of_odd_tables():
         assert np.isnan(list(photometry_numbers(night).values())).all()
 
 
+def repeated_night(*, n_exposure=5, radii=(1.0, 1.5, 3.0), noise=(0.02, 0.03, 0.06)):
+    """Tables of 400 stars of equal brightness in i, with a known scatter in each radius."""
+    rng = np.random.default_rng(8)
+    shape = (400, n_exposure, len(radii))
+    flux = 1e5 * (1 + np.array(noise) * rng.standard_normal(shape))
+    flags = np.zeros(shape, int)
+    flags[:20, 0, 0], flags[20:60, 0, -1] = 32, 32
+    epochs = Table({"file": [f"{n}.fits" for n in range(n_exposure)], "filter": ["i"] * n_exposure})
+    epochs["epoch"], epochs["exptime"] = np.arange(n_exposure), 30.0
+    epochs["flipped"] = epochs["epoch"] > 2
+    stars = Table({"star": np.arange(400), "ra": np.full(400, 10.0), "dec": np.full(400, 20.0)})
+    error = 1e5 * np.broadcast_to(noise, shape)
+    tables = {"flux": flux, "flux_err": error, "flags": flags, "stars": stars, "epochs": epochs}
+    return SimpleNamespace(name="own", gain=None, radii=radii, default_radius=0, **tables)
+
+
+def test_q6_best_radius_and_ratio_come_from_the_tables_of_the_night():
+    """Q6: the radius of least scatter and the ratio of the scatters, of any night's own tables."""
+    night = repeated_night()
+    numbers = magnitude_numbers(night)
+    assert numbers["best_radius_low"] == numbers["best_radius_high"] == 1.0
+    # Medians of 340 standard deviations of 5 values: each known to 1.25 * 0.36 / sqrt(340) = 2.4 %.
+    assert numbers["largest_over_best"] == pytest.approx(3.0, rel=4 * 0.034)
+    assert numbers["smallest_over_best"] == 1.0
+    assert check("Q6a", 1.0, night=night) and not check("Q6a", 1.5, night=night)
+    assert "noise of the sky" in check("Q6a", 3.0, night=night).message
+    ratio = numbers["largest_over_best"]
+    assert check("Q6b", ratio, night=night) and check("Q6b", 1.1 * ratio, night=night)
+    assert not check("Q6b", 1.2 * ratio, night=night)
+    assert "round" in check("Q6b", 1 / ratio, night=night).message
+    # Two radii that are as good as each other are both right.
+    equal = repeated_night(noise=(0.02, 0.0201, 0.06))
+    assert check("Q6a", 1.0, night=equal) and check("Q6a", 1.5, night=equal)
+
+
+def test_q7_pull_test_without_truth_comes_from_the_tables_of_the_night():
+    """Q7: the median chi2 of five exposures is 0.84 where errors are true, and follows them."""
+    night = repeated_night()
+    # Ten wild stars, and another radius whose errors are wrong: neither matters to the median.
+    night.flux[60:70] = 1e5 * (1 + 0.2 * np.random.default_rng(9).standard_normal((10, 5, 3)))
+    night.flux_err = night.flux_err * np.array([1.0, 1.0, 0.3])
+    # The median of chi2(4) / 4 is 0.839; of 380 stars known to 1.25 * 0.71 / sqrt(380) = 0.045.
+    value = magnitude_numbers(night)["repeat_chi2"]
+    assert value == pytest.approx(0.839, abs=3 * 0.045)
+    assert check("Q7a", value + 0.05, night=night) and not check("Q7a", value + 0.08, night=night)
+    night.flux_err = night.flux_err / 2
+    assert magnitude_numbers(night)["repeat_chi2"] == pytest.approx(4 * value, rel=0.02)
+    assert not check("Q7a", value, night=night)
+
+
+def test_q7_frame_without_stars_does_not_count():
+    """Q7: a frame that a cloud took leaves the question as it is; no star was on all frames."""
+    night = repeated_night(n_exposure=6)
+    night.flux[:, 5] = np.nan
+    rest = repeated_night(n_exposure=6)
+    for name in ("flux", "flux_err", "flags"):
+        setattr(rest, name, getattr(rest, name)[:, :5])
+    rest.epochs = rest.epochs[:5]
+    value = magnitude_numbers(night)["repeat_chi2"]
+    assert value == pytest.approx(magnitude_numbers(rest)["repeat_chi2"], rel=1e-6)
+    assert check("Q7a", value, night=night)
+
+
+@pytest.mark.parametrize("name", ["Q6a", "Q6b", "Q7a"])
+def test_self_checks_of_magnitudes_say_what_the_night_lacks(name):
+    """Q6, Q7: one exposure in a filter, or none at all, has no scatter; the message says so."""
+    for night in (repeated_night(n_exposure=1), repeated_night()):
+        if len(night.epochs) > 1:
+            night.flux, night.flux_err, night.flags = (
+                a[:0] for a in (night.flux, night.flux_err, night.flags)
+            )
+        with pytest.raises(ConfigError, match="too few"):
+            check(name, 1.0, night=night)
+    with pytest.raises(ConfigError, match="night=night"):
+        check(name, 1.0)
+
+
 def test_q6_q7_aperture_and_errors_are_asked_and_taught():
     """Q6, Q7: asked in words on the page of the diagram; the page on photometry shows the plots."""
-    assert "scatter" in check("Q6", "the one with the least scatter").message.lower()
-    assert "how wide" in check("Q7", "from the CCD equation").message.lower()
+    assert "scatter" in check("Q6c", "the one with the least scatter").message.lower()
+    assert "how wide" in check("Q7b", "from the CCD equation").message.lower()
     book = Path(__file__).resolve().parents[1] / "book"
     cells = json.loads((book / "photometry.ipynb").read_text(encoding="utf-8"))["cells"]
     text = "\n".join("".join(cell["source"]) for cell in cells)
@@ -386,6 +489,9 @@ def test_answers_are_not_in_the_book():
         "astrometry": r"\b10 (terms|stars are needed)|0\.156|0\.22[12]\b|20\.2\d?\b",
         "photometry": r"\b(4750|4999\.98|76\.[78]\d*)\b|\bfactor (of )?1\.5\b(?! or so)",
     }
+    diagram = (book / "CMD.ipynb").read_text(encoding="utf-8")
+    assert all(rf"\"{name}\"" in diagram for name in checks.questions("CMD")["id"])
+    assert not re.search(r"check\(\\?[\"']", diagram)
     # The page on shapes is optional (000-28): the others stand without it.
     if (book / "psf.ipynb").is_file():
         told["psf"] = r"\b(8000|0\.0327)\b"
