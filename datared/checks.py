@@ -342,7 +342,8 @@ def _unit_mistake(value, low, high, tolerance, truth, question):
                 return text
         coarse = tolerance / max(abs(low), abs(high))  # Rough answers have rough mistakes.
         for factor in (1e3, 1e6, 1e9):
-            if near(factor, coarse) or near(1 / factor, coarse):
+            # A tolerance as wide as the answer itself, as of [Fe/H] near 0, tells no factor.
+            if coarse < 0.5 and (near(factor, coarse) or near(1 / factor, coarse)):
                 return FACTORS[factor]
         if near(1 / (low * high)):
             return "Is it the reciprocal that is asked?"

@@ -190,6 +190,9 @@ def test_q9_metallicity_may_be_in_dex(night):
     """Q9: the fit's table gives [Fe/H] in dex; a plain number is the same."""
     assert check("Q9c", 0.1 * u.dex, night=night("cluster"))
     assert check("Q9c", 0.1, night=night("cluster"))
+    # Near 0 the tolerance is wider than the answer: any number would pass for thousandths of it.
+    for wrong in (-0.4, 0.6):
+        assert "factor" not in check("Q9c", wrong, night=night("cluster")).message
 
 
 def test_messages_never_tell_the_answer(night):
