@@ -205,8 +205,8 @@ def clean(ccd, *, gain, read_noise, cosmic_rays="", repair="mask", name="frame")
         e-/ADU and electrons.
     cosmic_rays : {"", "laplacian", "median"}
         How they are found, see `datared.cosmics.find_cosmics`; not at all by default.
-    repair : {"mask", "gaussian"}
-        Leave bad pixels as they are, or fill them by `datared.pixels.repair_gaussian`.
+    repair : {"mask", "gaussian", "subtract"}
+        Fill bad pixels by `datared.pixels.repair_gaussian`, or leave them as they are.
     name : str
         What to call the frame in messages.
 
@@ -227,8 +227,8 @@ def clean(ccd, *, gain, read_noise, cosmic_rays="", repair="mask", name="frame")
             f"{name}: cosmic rays cannot be told from noise without gain and read noise; give "
             "gain and read_noise in the table [camera] of night.toml."
         )
-    if repair not in ("mask", "gaussian"):
-        raise ValueError(f"repair {repair!r} is not one of mask, gaussian.")
+    if repair not in ("mask", "gaussian", "subtract"):
+        raise ValueError(f"repair {repair!r} is not one of mask, gaussian, subtract.")
     if cosmic_rays:
         options = {"gain": gain, "read_noise": read_noise, "method": cosmic_rays}
         ccd = cosmics.flag_cosmics(ccd, **options, fwhm=_star_width(ccd))

@@ -116,7 +116,9 @@ class ReductionOptions:
         How cosmic rays are found in light frames: ``"laplacian"``, ``"median"``, or empty for not.
     repair : str
         What becomes of bad pixels: ``"mask"`` leaves them flagged, ``"gaussian"`` also fills them
-        from their neighbours. The flag is kept in both.
+        from their neighbours. The flag is kept in both. ``"subtract"`` is for nights without darks
+        whose stars drift: what a hot pixel adds is told by the other frames and taken off
+        (`datared.hotpixels`).
     electrons : bool
         Write products in electrons instead of ADU (needs the gain).
     memory_limit : float
@@ -285,10 +287,21 @@ class DiagramOptions:
 
 @dataclass(frozen=True)
 class LightcurveOptions:
-    """Light curve: the filter, and stars to compare with (identifiers; chosen where empty)."""
+    """Light curve of the target.
+
+    Parameters
+    ----------
+    filter : str or None
+        The filter; needed where the night has several.
+    comparison : tuple of int
+        Stars to compare with (identifiers of the star list); chosen where it is empty.
+    method : str
+        ``ensemble`` (all comparison stars solved together) or ``sum`` (their fluxes added).
+    """
 
     filter: str | None = None
     comparison: tuple = ()
+    method: str = "ensemble"
 
 
 @dataclass(frozen=True)

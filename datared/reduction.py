@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 from astropy.nddata import CCDData, StdDevUncertainty
 from astropy.table import Table
-from astropy.time import Time
 
 from . import pixels
 from .calibrated import MasterRows, open_master
@@ -24,7 +23,9 @@ from .frames import (
     select_lights,
     write_product,
 )
+from .hotpixels import subtract_hot
 from .levels import robust_statistics
+from .lightcards import light_cards
 from .masters import hot_name
 from .matching import choose_dark
 from .overscan import Regions, find_regions, trim_frame
@@ -82,8 +83,9 @@ def reduce_frame(
     cosmic_rays : {"", "laplacian", "median"}
         How to find cosmic rays after the flat (see `datared.cosmics`); by default they are not
         looked for. It needs gain and read noise.
-    repair : {"mask", "gaussian"}
-        Leave bad pixels as they are, or fill them from their neighbours. Their flags stay.
+    repair : {"mask", "gaussian", "subtract"}
+        Leave bad pixels as they are, or fill them from their neighbours. Their flags stay. For
+        ``subtract``, which needs other frames, see `datared.hotpixels`; here it is like ``mask``.
     electrons : bool
         Multiply by the gain. Where it is not known the frame stays in ADU, with a warning.
     name : str
@@ -281,10 +283,9 @@ def _task(night, row, match):
     folder = night.work / "masters"
     names = {kind: str(match[kind]) for kind in ("bias", "dark", "flat")}
     masters = {kind: folder / f"{name}.fits" for kind, name in names.items() if name}
-    if "dark" not in masters:
-        hot = folder / f"{hot_name(row['setup'])}.fits"
-        if hot.is_file():
-            masters["hot"] = hot
+    hot = folder / f"{hot_name(row['setup'])}.fits"
+    if "dark" not in masters and hot.is_file():
+        masters["hot"] = hot
     product = night.work / "reduced" / f"{product_name(row['file'])}.fits"
     options = {
         "dark_scale": float(match["dark_scale"]),
@@ -307,23 +308,24 @@ def _task(night, row, match):
 
 def _reduce(product, row, masters, camera, options):
     """Read, calibrate and write one light (in any process)."""
-    used = dict(masters)
-    hot = used.pop("hot", None)
-    bias = _loaded(used.get("bias"), options)
+    hot = read_product(masters["hot"]) if "hot" in masters else None
+    bias = _loaded(masters.get("bias"), options)
     raw = read_frame(row["path"], camera=camera)
     ccd = _reduced(
         raw,
         bias=bias,
-        dark=_loaded(used.get("dark"), options),
-        flat=used.get("flat"),  # Of another filter at the next light: not worth the memory.
+        dark=_loaded(masters.get("dark"), options),
+        flat=masters.get("flat"),  # Of another filter at the next light: not worth the memory.
         camera=camera,
-        bad_pixels=None if hot is None else read_product(hot).flags,
+        bad_pixels=None if hot is None else hot.flags,
         name=row["file"],
         in_place=True,
         **options,
     )
+    if hot is not None and options["repair"] == "subtract":
+        subtract_hot(ccd, hot)
     gain, read_noise = camera_noise(camera, raw.meta, bias=bias)
-    cards = _cards(row, raw.meta, camera, 1.0 if ccd.meta.get("GAINCOR") else gain, read_noise)
+    cards = light_cards(row, raw.meta, camera, 1.0 if ccd.meta.get("GAINCOR") else gain, read_noise)
     for kind, path in masters.items():
         cards[{"hot": "HOTFILE"}.get(kind, f"{kind.upper()}FILE")] = path.name
     write_product(ccd, product, header_cards=cards)
@@ -347,34 +349,6 @@ def _loaded(path, options):
 def _load(path, _changed, errors):
     """Read a master; a file that changed is read again."""
     return MasterRows(path).load(errors=errors)
-
-
-def _cards(row, header, camera, gain, read_noise):
-    """Our own cards, so that no later step has to know the words of a camera program again."""
-    saturation = camera.saturation
-    if saturation is None and isinstance(header.get("SATURATE"), int | float):
-        saturation = float(header["SATURATE"])
-    middle = row["jd_utc_mid"]
-    date = Time(middle, format="jd", scale="utc").isot if math.isfinite(middle) else None
-    cards = {
-        "KIND": (row["kind"], "kind of frame"),
-        "RAWFILE": (row["file"][-60:], "raw frame"),
-        "OBJECT": (row["object"], "object"),
-        "FILTER": (row["filter"], "filter"),
-        "EXPTIME": (row["exptime"], "s"),
-        "DATE-MID": (date, "UTC of mid-exposure"),
-        "JD_UTC_M": (middle, "Julian date (UTC) of mid-exposure"),
-        "RA_DEG": (row["ra"], "deg, pointing"),
-        "DEC_DEG": (row["dec"], "deg, pointing"),
-        "SETUP": (row["setup"], "set-up"),
-        "PIERSIDE": (row["pier_side"] or None, "side of the pier"),
-        "AIRMASS": (row["airmass"], "of the header"),
-        "GAIN_E": (gain, "e- per count of this image"),
-        "RON_E": (read_noise, "e-"),
-        "SATURATE": (saturation, "ADU in the raw frame"),
-    }
-    # A card is there only where its value is known.
-    return {key: card for key, card in cards.items() if card[0] is not None and card[0] == card[0]}
 
 
 def _all_flags(ccd, bad_pixels):

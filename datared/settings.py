@@ -46,6 +46,7 @@ RANGES = {
 CHOICES = {
     "astrometry.solver": ("catalogue", "solve-field", "nova"),
     "astrometry.source": ("refcat2", "gaia", "ps1", "sdss", "tycho2"),
+    "lightcurve.method": ("ensemble", "sum"),
     "photometry.radius_unit": ("px", "arcsec", "fwhm", "night-fwhm"),
     "photometry.background": (
         *("annulus-median", "annulus-mean", "map", "frame", "profile", "none"),
@@ -54,7 +55,7 @@ CHOICES = {
     "magnitudes.method": ("global", "median", "ransac"),
     "reduction.method": ("median", "mean"),
     "reduction.cosmic_rays": ("", "laplacian", "median"),
-    "reduction.repair": ("mask", "gaussian"),
+    "reduction.repair": ("mask", "gaussian", "subtract"),
 }
 SECTIONS = ("camera.overscan", "camera.trim", "camera.amplifiers.image")
 SECTIONS += ("camera.amplifiers.overscan",)

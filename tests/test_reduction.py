@@ -15,6 +15,7 @@ from datared.calibration import master_bias, master_dark, master_flat
 from datared.correction import camera_noise, to_electrons
 from datared.errors import ConfigError, DataredWarning, FrameError
 from datared.frames import read_frame, read_product, write_product
+from datared.lightcards import light_cards
 from datared.masters import masters_night
 from datared.night import load_night
 from datared.options import Camera
@@ -302,15 +303,48 @@ def test_no_darks(tmp_path, kinds):
         assert meta[f"{kind.upper()}COR"] is (kind in kinds)
 
 
-def test_no_darks_gives_hot_pixels_from_the_lights(tmp_path):
-    """PX-02: without darks the hot pixel is flagged all the same."""
+def test_no_darks_gives_hot_pixels_from_the_lights(tmp_path, monkeypatch):
+    """PX-02: without darks the hot pixel is flagged all the same, and is left as it is."""
+    monkeypatch.setattr("datared.hotpixels.STEADY", 1e3)
     night = write_night(tmp_path, kinds=(), lights=6)
     masters_night(night)
     table = reduce_night(night)
     for product in table["product"]:
         ccd = read_product(night.work / product)
         assert np.argwhere(ccd.flags).tolist() == [[12, 10]]
-        assert ccd.flags[12, 10] == pixels.HOT
+        assert ccd.flags[12, 10] == pixels.HOT and "HOTSUB" not in ccd.meta
+
+
+def test_cards_are_there_where_their_value_is_known():
+    """No card for what is NaN, None or empty; the header's saturation where none is set."""
+    row = {"kind": "light", "file": "raw/a.fits", "object": "M 67", "filter": "r", "setup": "s"}
+    row |= {"exptime": 60.0, "ra": 132.8, "dec": 11.8, "pier_side": "", "airmass": np.nan}
+    cards = light_cards(row | {"jd_utc_mid": np.nan}, {"SATURATE": 60000}, Camera(), None, 9.0)
+    assert cards["SATURATE"][0] == 60000 and cards["RON_E"][0] == 9.0
+    assert not {"PIERSIDE", "AIRMASS", "JD_UTC_M", "DATE-MID", "GAIN_E"} & set(cards)
+    cards = light_cards(row | {"jd_utc_mid": 2460000.5}, {}, Camera(saturation=5e4), 1.5, None)
+    assert cards["DATE-MID"][0] == "2023-02-25T00:00:00.000" and cards["SATURATE"][0] == 5e4
+
+
+def test_hot_pixel_of_a_night_without_darks_is_subtracted(tmp_path, monkeypatch):
+    """PX-02: its excess is taken off and its flag with it; with darks there is nothing to do."""
+    # 2400 ADU of dark current, more than 50 times the noise, would stay as they are.
+    monkeypatch.setattr("datared.hotpixels.STEADY", 1e3)
+    text = '[reduction]\nrepair = "subtract"\n'
+    night = write_night(tmp_path / "none", kinds=(), lights=6, text=text)
+    masters_night(night)
+    for product in reduce_night(night)["product"]:
+        ccd = read_product(night.work / product)
+        assert not ccd.flags.any() and not ccd.mask.any()
+        # One hot pixel is its own factor: what is left is the median of those around.
+        around = np.delete(ccd.data[10:15, 8:13].ravel(), 12)
+        assert ccd.data[12, 10] == pytest.approx(np.median(around), abs=1)
+        # The hot pixel gives photons of 49 electrons of noise in 2400.
+        assert ccd.meta["HOTSUB"] == pytest.approx(1, abs=0.1)
+    night = write_night(tmp_path / "dark", text=text)
+    masters_night(night)
+    ccd = read_product(night.work / reduce_night(night)["product"][0])
+    assert pixels.describe(ccd.flags[12, 10]) == ["hot"] and "HOTSUB" not in ccd.meta
 
 
 def test_mask_roundtrip(tmp_path):
