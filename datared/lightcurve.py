@@ -1,6 +1,6 @@
 """Light curves: the target against its comparison stars, with errors that hold the ensemble's.
 
-The steps on arrays come from `datared.ensemble` (comparison stars) and `datared.binning`.
+The steps on arrays come from `datared.comparison`, `datared.ensemble` and `datared.binning`.
 """
 
 import logging
@@ -11,33 +11,25 @@ from astropy.table import Table
 
 from .assembly import photometry_files, read_photometry
 from .binning import align_sides, bin_by_count, bin_by_time
-from .ensemble import (
-    Ensemble,
-    comparison_stars,
-    ensemble,
-    leave_one_out,
-    level_sides,
-    median_correction,
-    spread,
-    usable,
-)
+from .comparison import comparison_stars, star_colours, star_distances, usable
+from .ensemble import level_sides, median_correction, solve_ensemble, spread, sum_ensemble
 from .errors import ConfigError, DataredError, DataredWarning
-from .photometry import SATURATED
+from .photometry import BAD_PIXEL, SATURATED
 from .products import Manifest, Task, atomic_path, run_tasks
+from .trends import learn_trends
 
 __all__ = [
     "CLOUDY",
-    "Ensemble",
     "align_sides",
     "bin_by_count",
     "bin_by_time",
     "comparison_stars",
     "differential_light_curve",
     "differential_night",
-    "ensemble",
-    "leave_one_out",
     "median_correction",
+    "solve_ensemble",
     "spread",
+    "sum_ensemble",
 ]
 
 log = logging.getLogger("datared.lightcurve")
@@ -47,15 +39,24 @@ log = logging.getLogger("datared.lightcurve")
 CLOUDY = 1024
 CLOUD_LIMIT = 0.7
 
+#: Ways to put comparison stars together.
+METHODS = {"ensemble": solve_ensemble, "sum": sum_ensemble}
+
 #: Fewer comparison stars than this, and stars of more different brightness are allowed.
 FEW_STARS = 3
 
+#: The radius is chosen by the half of the comparison stars that is most like the target, but not
+#: by fewer than this.
+LEAST_ALIKE = 5
 
-def differential_light_curve(photometry, *, star=None, filter=None, radius=None, comparison=()):
+
+def differential_light_curve(
+    photometry, *, star=None, filter=None, radius=None, comparison=(), method="ensemble"
+):
     """Light curve of a star against comparison stars.
 
-    The radius is the one in which the comparison stars scatter least against each other. Neither it
-    nor the choice of the stars looks at how the target changes.
+    The radius is the one in which comparison stars as bright as the target scatter least against
+    each other. Neither it nor the choice of the stars looks at how the target changes.
 
     Parameters
     ----------
@@ -69,6 +70,8 @@ def differential_light_curve(photometry, *, star=None, filter=None, radius=None,
         Index of the radius.
     comparison : sequence of int
         Comparison stars, chosen by `comparison_stars` where it is empty.
+    method : str
+        ``ensemble`` for `solve_ensemble`, or ``sum`` for `sum_ensemble`.
 
     Returns
     -------
@@ -79,16 +82,21 @@ def differential_light_curve(photometry, *, star=None, filter=None, radius=None,
         (target minus ensemble), ``raw`` and ``raw_err`` (counts per second), ``transparency`` and
         ``transparency_err`` (the ensemble), ``n_comparison``, ``flags`` (of the star, and
         `CLOUDY`), ``cloudy``, ``flipped``, ``fwhm``, ``sky``, ``x``, ``y``. For the other table see
-        `comparison_stars`; it has ``ra`` and ``dec`` too.
+        `comparison_stars`; it has ``ra`` and ``dec`` too. ``meta["trends"]`` of the curve says how
+        strongly its comparison stars follow slow changes, see `datared.trends.learn_trends`.
 
     Raises
     ------
     ConfigError
         If the filters are mixed, or a name is not known.
     DataredError
-        If there is no star to compare with.
+        If there is no star to compare with, or the star was measured in no epoch.
     """
+    if method not in METHODS:
+        raise ConfigError(f"method {method!r} is not one of {', '.join(METHODS)}")
     rows = _epochs_of(photometry, filter)
+    rows = rows[np.argsort(np.asarray(photometry.epochs["jd_utc_mid"])[rows], kind="stable")]
+    _tell_copies(photometry.epochs[rows])
     star = _star_of(photometry, star)
     epochs = photometry.epochs[rows]
     flux, error, flags = (
@@ -100,27 +108,32 @@ def differential_light_curve(photometry, *, star=None, filter=None, radius=None,
     first = photometry.default_radius if radius is None else radius
     if not 0 <= first < flux.shape[2]:
         raise ConfigError(f"radius {radius} is not an index of the radii {photometry.radii}")
-    chosen = _choose(
-        flux[:, :, first], error[:, :, first], flags[:, :, first], star, comparison, side
-    )
+    like = {"target": star, "named": comparison, "side": side}
+    like |= {"colour": star_colours(photometry.stars)}
+    like["distance"] = star_distances(photometry.stars, star)
+    chosen = _choose(flux[:, :, first], error[:, :, first], flags[:, :, first], **like)
     used = np.flatnonzero(chosen["used"])
-    floor = _excess(chosen, used)
-    scatters = [_scatter(flux, error, flags, used, k, floor, side) for k in range(flux.shape[2])]
-    if radius is None and len(used) > 1 and np.isfinite(scatters).any():
+    alike = _alike(chosen)
+    scatters = [_scatter(flux, error, flags, alike, k, side, method) for k in range(flux.shape[2])]
+    if radius is None and np.isfinite(scatters).any():
         radius = int(np.nanargmin(scatters))
-        chosen = _choose(
-            flux[:, :, radius], error[:, :, radius], flags[:, :, radius], star, comparison, side
-        )
+        chosen = _choose(flux[:, :, radius], error[:, :, radius], flags[:, :, radius], **like)
         used = np.flatnonzero(chosen["used"])
     radius = first if radius is None else radius
-    good = usable(flux[used, :, radius], error[used, :, radius], flags[used, :, radius])
-    common = ensemble(
-        np.where(good, flux[used, :, radius], np.nan),
-        np.where(good, error[used, :, radius], np.nan),
-        floor=_excess(chosen, used),
-        side=side,
-    )
-    curve = _curve(epochs, flux[star, :, radius], error[star, :, radius], common)
+    found = _solve(flux, error, flags, [star, *used], radius, side, method)
+    if not found.n.any():
+        raise DataredError(
+            f"none of the {len(used)} comparison stars is measured in every epoch, as their sum "
+            'needs it: use [lightcurve] method = "ensemble", or name other stars'
+        )
+    if len(used) < FEW_STARS and not len(comparison):
+        warnings.warn(
+            f"only {len(used)} comparison star{'s' * (len(used) > 1)}: if one varies, the light "
+            "curve shows it, and nothing can tell",
+            DataredWarning,
+            stacklevel=2,
+        )
+    curve = _curve(epochs, flux[star, :, radius], error[star, :, radius], found)
     curve["flags"] = flags[star, :, radius] | np.where(curve["cloudy"], CLOUDY, 0)
     for name, part in (("sky", photometry.sky), ("x", photometry.x), ("y", photometry.y)):
         curve[name] = part[star, rows]
@@ -136,11 +149,13 @@ def differential_light_curve(photometry, *, star=None, filter=None, radius=None,
     curve.meta = {
         "star": int(star),
         "filter": str(epochs["filter"][0]) if len(epochs) else "",
+        "method": method,
         "radius": int(radius),
         "radius_value": float(photometry.radii[radius]),
         "radius_unit": photometry.radius_unit,
         "comparison": [int(k) for k in used],
         "scatter_by_radius": [round(float(value), 8) for value in scatters],
+        **learn_trends(curve, found),
     }
     return curve, chosen
 
@@ -151,7 +166,7 @@ def differential_night(night, *, filter=None, radius=None, executor=None):
     Parameters
     ----------
     night : Night
-        A night with photometry. Its ``lightcurve.filter`` and ``lightcurve.comparison`` are used.
+        A night with photometry. Its table ``[lightcurve]`` is used.
     filter : str, optional
         The filter instead of the night's.
     radius : int, optional
@@ -188,6 +203,7 @@ def differential_night(night, *, filter=None, radius=None, executor=None):
         "filter": filter,
         "radius": radius,
         "comparison": tuple(int(star) for star in night.lightcurve.comparison),
+        "method": night.lightcurve.method,
     }
     task = Task(
         curve_path,
@@ -234,54 +250,75 @@ def _star_of(photometry, star):
     return int(star)
 
 
-def _choose(flux, error, flags, star, named, side):
+def _tell_copies(epochs):
+    """Warn of frames of the same time: one may be a copy of the other."""
+    same = np.flatnonzero(np.diff(np.asarray(epochs["jd_utc_mid"])) == 0)
+    if len(same):
+        log.warning(
+            "%d frames have the same time as the one before (%s and %s are the first): is one a "
+            "copy of the other? Exclude it in the night file",
+            len(same), epochs["file"][same[0]], epochs["file"][same[0] + 1],
+        )  # fmt: skip
+
+
+def _choose(flux, error, flags, *, named, **like):
     """Comparison stars; of more different brightness where there are few."""
-    table = comparison_stars(flux, error, flags, target=star, named=named, side=side)
+    table = comparison_stars(flux, error, flags, named=named, **like)
     if table["used"].sum() < FEW_STARS and not len(named):
-        wider = comparison_stars(
-            flux, error, flags, target=star, flux_range=(0.02, 50.0), side=side
-        )
+        wider = comparison_stars(flux, error, flags, flux_range=(0.02, 50.0), **like)
         if wider["used"].sum() > table["used"].sum():
             table = wider
     if not table["used"].any():
         reasons = [str(reason).split(" in ")[0].split(":")[0] for reason in table["reason"]]
+        reasons = [text.split(" by ")[0] for text in reasons if text != "the target"]
         counts = {text: reasons.count(text) for text in dict.fromkeys(reasons)}
-        told = "; ".join(f"{n} {text}" for text, n in counts.items())
+        told = "; ".join(f"{n} {text}" for text, n in counts.items()) or "there is no other star"
         raise DataredError(
-            f"no star to compare star {star} with ({told}). Name some with "
+            f"no star to compare star {like['target']} with ({told}). Name some with "
             "[lightcurve] comparison = [...]"
         )
     return table
 
 
-def _scatter(flux, error, flags, used, radius, floor, side):
-    """Scatter of the comparison stars against each other in one radius: the median of them."""
-    flux, error, flags = (part[used, :, radius] for part in (flux, error, flags))
-    good = usable(flux, error, flags)
-    flux, error = np.where(good, flux, np.nan), np.where(good, error, np.nan)
-    if len(used) < 2:
-        return np.nan
-    common = ensemble(flux, error, floor=floor, side=side)
-    scatter = spread(level_sides(leave_one_out(flux, error, common)[0], side))
+def _alike(chosen):
+    """Rows of the comparison stars by which the radius is chosen: most like the target in flux."""
+    rows = np.flatnonzero(chosen["used"])
+    unlike = np.abs(np.log(np.asarray(chosen["ratio"])[rows]))
+    return rows[np.sort(np.argsort(unlike, kind="stable")[: max(len(rows) // 2, LEAST_ALIKE)])]
+
+
+def _clean(flux, error, flags, rows, radius, method):
+    """Fluxes and errors of comparison stars in one radius, NaN where they are not to be used."""
+    flux, error, flags = (part[rows, :, radius] for part in (flux, error, flags))
+    # No term of a sum may be missing: there pixels that were filled in are better than none.
+    flags = flags & ~BAD_PIXEL if method == "sum" else flags
+    return np.where(usable(flux, error, flags), flux, np.nan), error
+
+
+def _solve(flux, error, flags, rows, radius, side, method):
+    """Solve for the comparison stars in one radius; the first row is the star and has no vote."""
+    clean, clean_err = _clean(flux, error, flags, rows, radius, method)
+    clean[0] = flux[rows[0], :, radius]
+    return METHODS[method](clean, clean_err, exclude=[0], side=side)
+
+
+def _scatter(flux, error, flags, rows, radius, side, method):
+    """Scatter of comparison stars against each other in one radius: the median of them."""
+    found = METHODS[method](*_clean(flux, error, flags, rows, radius, method), side=side)
+    scatter = spread(level_sides(found.curves, side))
     return float(np.nanmedian(scatter)) if np.isfinite(scatter).any() else np.nan
 
 
-def _excess(chosen, used):
-    """Scatter that the comparison stars have beyond their errors, for the weights."""
-    excess = chosen["scatter"][used] ** 2 - chosen["expected"][used] ** 2
-    excess = excess[np.isfinite(excess)]
-    return float(np.sqrt(max(np.median(excess), 0.0))) if len(excess) else 0.0
-
-
-def _curve(epochs, flux, error, common):
+def _curve(epochs, flux, error, found):
     """Table of the star against the ensemble."""
     names = ("epoch", "file", "filter", "exptime", "bjd_tdb_mid", "jd_utc_mid", "airmass")
     curve = epochs[names].copy()
     with np.errstate(invalid="ignore", divide="ignore"):
-        ratio = flux / common.flux
+        ratio = flux / found.flux
         # In this form a star without light has an error too.
-        ratio_err = np.hypot(error, ratio * common.error) / common.flux
-        cloudy = common.flux < CLOUD_LIMIT
+        common = np.hypot(found.error / found.flux, found.excess)
+        ratio_err = np.hypot(error / found.flux, ratio * common)
+        cloudy = found.flux < CLOUD_LIMIT
     clear = ratio[np.isfinite(ratio) & ~cloudy]
     level = (
         np.median(clear) if clear.size else np.nanmedian(ratio) if np.isfinite(ratio).any() else 1
@@ -292,8 +329,8 @@ def _curve(epochs, flux, error, common):
         curve["delta_mag"] = -2.5 * np.log10(positive)
         curve["delta_mag_err"] = 2.5 / np.log(10) * ratio_err / level / positive
     curve["raw"], curve["raw_err"] = flux, error
-    curve["transparency"], curve["transparency_err"] = common.flux, common.error
-    curve["n_comparison"], curve["cloudy"] = common.n, cloudy
+    curve["transparency"], curve["transparency_err"] = found.flux, found.error
+    curve["n_comparison"], curve["cloudy"] = found.n, cloudy
     curve["flipped"], curve["fwhm"] = epochs["flipped"], epochs["fwhm"]
     return curve
 

@@ -11,16 +11,9 @@ from datared.assembly import Photometry
 from datared.errors import ConfigError, DataredError, DataredWarning
 from datared.lightcurve import (
     CLOUDY,
-    align_sides,
-    bin_by_count,
-    bin_by_time,
     comparison_stars,
     differential_light_curve,
     differential_night,
-    ensemble,
-    leave_one_out,
-    median_correction,
-    spread,
 )
 from datared.night import LightcurveOptions, Night
 
@@ -98,67 +91,8 @@ def test_differential_removes_drift_and_cloud():
     assert raw > 10 * np.std(curve["flux"])
 
 
-def test_error_holds_the_ensemble():
-    """Pulls of a constant star have unit width when one comparison star is all there is."""
-    rng = np.random.default_rng(4)
-    flux = np.full((2, 4000), 10000.0)
-    error = np.full((2, 4000), 100.0)
-    measured = flux + rng.normal(size=flux.shape) * error
-    common = ensemble(measured[1:], error[1:])
-    ratio = measured[0] / common.flux
-    sigma = np.hypot(error[0], ratio * common.error) / common.flux
-    # 4000 pulls: 1.1 %; without the ensemble the width would be 1.41.
-    assert np.std((ratio - 10000) / sigma) == pytest.approx(1.0, abs=0.04)
-
-
-def test_reference_missing_at_one_epoch_does_not_shift():
-    """A bright star that is missing at some epochs changes the ensemble by its noise only."""
-    rng = np.random.default_rng(3)
-    scale = np.array([1e6, 2e5, 1e5, 1.5e5])
-    transparency = sky_of_the_night(90)
-    error = np.sqrt(scale)[:, None] * np.ones(90)
-    flux = scale[:, None] * transparency + rng.normal(size=(4, 90)) * error
-    full = ensemble(flux, error)
-    gone = flux.copy()
-    gone[0, 40:60] = np.nan
-    part = ensemble(gone, error)
-    # Without the star of 1e6 the others know the level to 0.15 %.
-    change = part.flux / full.flux - 1
-    assert np.all(np.abs(change) < 0.006)
-    assert abs(np.mean(change[40:60]) - np.mean(change[:40])) < 0.0015
-    assert np.all(part.error[40:60] > 1.5 * part.error[0])
-    # A plain sum over the stars that are there would jump by two thirds.
-    total = np.nansum(gone, axis=0)
-    assert np.median(total[40:60]) < 0.5 * np.median(total[:40])
-    assert list(part.n[[0, 50]]) == [4, 3]
-
-
-def test_ensemble_pulls_have_unit_width():
-    """The error of the ensemble is the one that it has."""
-    rng = np.random.default_rng(8)
-    scale = np.geomspace(1e4, 1e6, 12)
-    error = np.sqrt(scale)[:, None] * np.ones(2000)
-    truth = 1 + 0.2 * np.sin(np.arange(2000) / 100)
-    common = ensemble(scale[:, None] * truth + rng.normal(size=error.shape) * error, error)
-    pulls = (common.flux * np.median(truth) - truth) / common.error
-    assert np.std(pulls) == pytest.approx(1.0, abs=0.06)
-
-
-def test_cosmic_ray_in_a_comparison_star_is_left_out():
-    """One wild measurement of the brightest star does not lower the target at that epoch."""
-    rng = np.random.default_rng(5)
-    scale = np.array([1e6, 4e5, 3e5, 5e5])
-    error = np.sqrt(scale)[:, None] * np.ones(100)
-    flux = scale[:, None] + rng.normal(size=error.shape) * error
-    flux[0, 30] *= 1.5
-    common = ensemble(flux, error)
-    assert not common.used[0, 30] and common.used.sum() >= 396
-    assert common.flux[30] == pytest.approx(1.0, abs=0.005)
-    assert leave_one_out(flux, error, common)[0][0, 30] == pytest.approx(1.5, abs=0.01)
-
-
 def test_reference_selection():
-    """000-09, 000-10: variable, saturated and faint stars are refused, each with its reason."""
+    """LC-04, 000-09, 000-10: variable, saturated and faint stars are refused, with a reason."""
     result = make_photometry()
     table = comparison_stars(
         result.flux[:, :, 0], result.flux_err[:, :, 0], result.flags[:, :, 0], target=TARGET
@@ -212,13 +146,136 @@ def test_no_comparison_star_says_why():
         differential_light_curve(result)
 
 
-def test_one_comparison_star_is_enough():
-    """With one star there is nothing to choose, and a light curve with its larger error."""
+def choose(result, **options):
+    """Comparison stars of the first radius."""
+    parts = (part[:, :, 0] for part in (result.flux, result.flux_err, result.flags))
+    return comparison_stars(*parts, target=TARGET, **options)
+
+
+def test_reference_selection_by_colour():
+    """LC-04, 000-09: a much redder or bluer star is refused; one of unknown colour is not."""
+    result = make_photometry()
+    colour = np.full(10, 0.6)
+    colour[[2, 4, 5]] = 1.9, -0.7, np.nan
+    table = choose(result, colour=colour)
+    assert table["reason"][2] == "redder than the target by 1.30 mag"
+    assert table["reason"][4] == "bluer than the target by 1.30 mag"
+    assert table["star"][table["used"]].tolist() == [5, 6, 7, 9]
+    assert np.array_equal(table["colour"], colour, equal_nan=True)
+    colour[TARGET] = np.nan
+    assert choose(result, colour=colour)["used"].sum() == 6
+    # In a night the colour is that of the catalogue.
+    result.stars["cat_g"], result.stars["cat_r"] = 15.0, 14.4
+    result.stars["cat_g"][2] = 16.3
+    _, chosen = differential_light_curve(result)
+    assert chosen["colour"][TARGET] == pytest.approx(0.6)
+    assert chosen["reason"][2].startswith("redder than the target by 1.3")
+
+
+def test_reference_selection_by_distance():
+    """LC-04: of more stars than are needed the nearest stay, and the distance is told."""
+    result = make_photometry()
+    distance = np.array([0.0, 1, 9, 1, 2, 3, 8, 4, 1, 5])
+    table = choose(result, distance=distance, max_stars=4)
+    assert table["star"][table["used"]].tolist() == [4, 5, 7, 9]
+    assert table["reason"][2] == "farther than the 4 that are enough: 9.0 arcmin"
+    # Without places the brightest, that is those with the best signal-to-noise.
+    table = choose(result, max_stars=4)
+    assert table["star"][table["used"]].tolist() == [2, 6, 7, 9]
+    assert table["reason"][5] == "fainter than the 4 that are enough"
+    _, chosen = differential_light_curve(result)
+    # Stars are 0.01 deg apart.
+    assert np.allclose(chosen["distance"], 0.6 * np.arange(10))
+
+
+def test_reference_selection_finds_several_variables():
+    """LC-04: three of thirty stars vary, by 2, 5 and 20 %: they go, and no other."""
+    rng = np.random.default_rng(12)
+    level = np.geomspace(2e4, 4e5, 31)
+    flux = level[:, None] * sky_of_the_night(120) * np.ones((31, 120))
+    for star, size in ((4, 0.02), (20, 0.05), (30, 0.2)):
+        flux[star] *= 1 + size * np.sin(np.arange(120) / 8)
+    error = np.sqrt(flux)
+    flux = flux + error * rng.normal(size=flux.shape)
+    table = comparison_stars(flux, error, np.zeros(flux.shape, int), target=15)
+    assert np.flatnonzero(~table["used"]).tolist() == [4, 15, 20, 30]
+    assert all("varies: scatter" in table["reason"][k] for k in (4, 20, 30))
+
+
+def test_e37_few_comparison_stars():
+    """E37, LC-04: one or two stars make a light curve, with their larger error and a warning."""
     result = make_photometry()
     result.flags[[1, 2, 3, 4, 5, 6, 7, 8]] |= flag.SATURATED
-    curve, _ = differential_light_curve(result)
+    with pytest.warns(DataredWarning, match="only 1 comparison star:"):
+        curve, _ = differential_light_curve(result)
     assert curve.meta["comparison"] == [9]
     assert np.std(curve["flux"]) == pytest.approx(np.median(curve["flux_err"]), rel=0.25)
+    result.flags[7] = 0
+    with pytest.warns(DataredWarning, match="only 2 comparison stars:"):
+        pair, _ = differential_light_curve(result)
+    assert np.median(pair["flux_err"]) < np.median(curve["flux_err"])
+
+
+def test_target_that_is_on_no_frame_is_told():
+    """LC-04, E37: a target without any flux has no stars like it: an error says what to check."""
+    result = make_photometry()
+    result.flux[TARGET] = np.nan
+    with pytest.raises(DataredError, match=r"star 0 has no flux in any of the 120.*position"):
+        differential_light_curve(result)
+
+
+def test_e41_epochs_are_in_the_order_of_time(caplog):
+    """E41, LC-01: two nights in any order come out in time; frames of one time are told."""
+    result = make_photometry()
+    result.epochs["jd_utc_mid"][60:] += 1.0
+    order = np.random.default_rng(3).permutation(120)
+    straight, _ = differential_light_curve(result)
+    mixed = Photometry(
+        result.stars, result.epochs[order],
+        *(part[:, order] for part in (result.flux, result.flux_err, result.flags)),
+        *(part[:, order] for part in (result.sky, result.x, result.y)),
+        result.radii, "px", 0, GAIN,
+    )  # fmt: skip
+    curve, _ = differential_light_curve(mixed)
+    assert np.all(np.diff(curve["jd_utc_mid"]) > 0) and not caplog.records
+    assert curve["file"].tolist() == straight["file"].tolist()
+    assert np.allclose(curve["flux"], straight["flux"])
+    result.epochs["jd_utc_mid"][7] = result.epochs["jd_utc_mid"][6]
+    curve, _ = differential_light_curve(result)
+    assert len(curve) == 120 and "6.fits and 7.fits" in caplog.text
+
+
+def test_differential_sum_is_the_plain_ratio():
+    """LC-03: with method "sum" the curve is the target over the sum of the comparison stars."""
+    result = make_photometry()
+    curve, chosen = differential_light_curve(result, method="sum")
+    used = np.flatnonzero(chosen["used"])
+    ratio = result.flux[TARGET, :, 0] / result.flux[used, :, 0].sum(axis=0)
+    clear = ~curve["cloudy"]
+    assert np.allclose(curve["flux"], ratio / np.median(ratio[clear]))
+    assert curve.meta["method"] == "sum" and np.all(curve["n_comparison"] == 6)
+    # Filled pixels stay in the sum; a star that is missing does not.
+    result.flags[used[0], ::3] |= flag.BAD_PIXEL
+    result.flux[used[1], 5] = np.nan
+    curve, _ = differential_light_curve(result, method="sum")
+    assert np.all(curve["n_comparison"] == 5) and np.all(np.isfinite(curve["flux"]))
+    result.flux[used[0], 70] = np.nan
+    with pytest.raises(DataredError, match="none of the 2 comparison stars"):
+        differential_light_curve(result, comparison=used[:2], method="sum")
+    with pytest.raises(ConfigError, match="ensemble, sum"):
+        differential_light_curve(result, method="median")
+
+
+def test_uneven_cloud_is_in_the_error():
+    """LC-03: where a cloud dims the stars differently the error of the target grows with it."""
+    result = make_photometry(n_epoch=120)
+    rng = np.random.default_rng(8)
+    result.flux[:, 40:48] *= 1 + 0.03 * rng.normal(size=(10, 8))[:, :, None]
+    curve, _ = differential_light_curve(result)
+    # Five or six stars tell a scatter of 3 % to 30 %; 8 frames of them to 11 %.
+    inside = np.sqrt(np.mean(curve["flux_err"][40:48] ** 2))
+    assert inside == pytest.approx(0.03 * np.sqrt(7 / 6), rel=0.3)
+    assert np.median(curve["flux_err"][:40]) < 0.008
 
 
 def test_radius_is_chosen_by_the_comparison_stars_only():
@@ -300,82 +357,6 @@ def test_saturated_target_warns():
     result.flags[TARGET, :4] |= flag.SATURATED
     with pytest.warns(DataredWarning, match="saturated in 4 of 120"):
         differential_light_curve(result)
-
-
-def test_median_correction_is_the_other_way():
-    """F20: the correction is the injected haze; a variable star does not move it."""
-    rng = np.random.default_rng(6)
-    haze = 0.3 * np.sin(np.arange(60) / 10)
-    magnitude = rng.uniform(12, 15, 7)[:, None] + haze + rng.normal(0, 0.005, (7, 60))
-    magnitude[2] += 0.2 * np.cos(np.arange(60) / 7)
-    magnitude[4, 10:20] = np.nan
-    correction = median_correction(magnitude)
-    shift = np.median(correction - haze)
-    # Seven stars of 5 mmag: 2.4 mmag; the variable adds a little.
-    assert np.std(correction - haze - shift) < 0.005
-
-
-def test_spread_feels_eclipses_but_not_single_outliers():
-    """One wild point of 100 changes nothing; ten eclipsed ones do; NaN is no value."""
-    values = np.random.default_rng(2).normal(0, 1, 1000)
-    # The percentiles of 1000 values are known to about 4 %.
-    assert spread(values)[0] == pytest.approx(1.0, abs=0.15)
-    wild = values.copy()
-    wild[:10] = 100
-    assert spread(wild)[0] < 1.3
-    wild[:100] = -8
-    assert spread(wild)[0] > 2
-    assert np.isnan(spread([np.nan, 1.0])[0])
-
-
-def test_flip_step():
-    """A step of 15 mmag at the flip is removed and reported with its error."""
-    rng = np.random.default_rng(7)
-    side = np.arange(120) > 60
-    step = 10 ** (-0.4 * 0.015) - 1
-    flux = 1 + rng.normal(0, 0.003, 120)
-    flux[80:100] -= 0.01
-    flux[side] *= 1 + step
-    baseline = np.ones(120, bool)
-    baseline[78:102] = False
-    aligned, found, error = align_sides(flux, np.full(120, 0.003), side, baseline=baseline)
-    # 61 and 35 epochs of 0.3 %: 0.064 %.
-    assert error == pytest.approx(0.00064, rel=0.1)
-    assert found == pytest.approx(step, abs=3 * error)
-    assert np.std(aligned[baseline]) == pytest.approx(0.003, rel=0.2)
-    same, nothing, _ = align_sides(flux, np.full(120, 0.003), np.zeros(120, bool))
-    assert np.isnan(nothing) and np.array_equal(same, flux)
-
-
-def test_binning():
-    """LC-06: 37 epochs in tens are 4 bins, the last one partial; scatter falls as 1/sqrt(n)."""
-    time = np.arange(37) / 1440 + 2460000.5
-    bins = bin_by_count(time, np.ones(37), np.full(37, 0.01), count=10)
-    assert bins["n"].tolist() == [10, 10, 10, 7]
-    assert bins["partial"].tolist() == [False, False, False, True]
-    assert np.allclose(bins["flux_err"], 0.01 / np.sqrt([10, 10, 10, 7]))
-    rng = np.random.default_rng(1)
-    flux = 1 + rng.normal(0, 0.01, 8000)
-    flux[11] = np.nan
-    bins = bin_by_count(np.arange(8000), flux, np.full(8000, 0.01), count=16)
-    # 500 bins: known to 3.2 %.
-    assert np.std(bins["flux"]) == pytest.approx(0.0025, rel=0.1)
-    assert np.median(bins["flux_scatter"]) == pytest.approx(0.0025, rel=0.1)
-
-
-def test_binning_by_time_keeps_gaps_and_weights():
-    """Bins of ten minutes: the gap has none, the rest of the night is partial; weights count."""
-    minutes = np.concatenate([np.arange(30), np.arange(60, 74)])
-    time = 2460000.5 + minutes / 1440
-    bins = bin_by_time(time, np.ones(44), np.full(44, 0.01), width=10 / 1440)
-    assert bins["n"].tolist() == [10, 10, 10, 10, 4]
-    assert bins["partial"].tolist() == [False, False, False, False, True]
-    assert bins["time"][0] == pytest.approx(2460000.5 + 4.5 / 1440, abs=1e-9)
-    weighted = bin_by_count([0, 1], [1.0, 2.0], [0.1, 0.2], count=2)
-    assert weighted["flux"][0] == pytest.approx((1 / 0.01 + 2 / 0.04) / (1 / 0.01 + 1 / 0.04))
-    assert len(bin_by_time([], [], [], width=1.0)) == 0
-    with pytest.raises(ValueError, match="positive"):
-        bin_by_time(time, np.ones(44), np.ones(44), width=0)
 
 
 def test_differential_night_writes_its_tables(tmp_path):
