@@ -15,7 +15,8 @@ def align_sides(flux, flux_err, side, *, baseline=None):
     Parameters
     ----------
     flux, flux_err : array_like of float, shape (n,)
-        Relative fluxes and errors.
+        Relative fluxes and errors; a value that is NaN or masked, or has no positive error, tells
+        nothing of the level.
     side : array_like of bool, shape (n,)
         Side of the pier, such as the column ``flipped``.
     baseline : array_like of bool, shape (n,), optional
@@ -26,19 +27,19 @@ def align_sides(flux, flux_err, side, *, baseline=None):
     flux : numpy.ndarray of float, shape (n,)
         Aligned fluxes, on the level of both sides together.
     step, step_err : float
-        Ratio of the side True to the side False minus 1, and its error; NaN where there is one side
-        only.
+        Ratio of the side True to the side False minus 1, and its error; NaN, and nothing is
+        changed, where there is one side only or a side without light.
     """
-    flux, error = np.array(flux, float), np.asarray(flux_err, float)
+    flux, error = (np.ma.filled(np.ma.array(a, dtype=float), np.nan) for a in (flux, flux_err))
     side = np.asarray(side, bool)
-    use = np.isfinite(flux) & np.isfinite(error)
+    use = np.isfinite(flux) & np.isfinite(error) & (error > 0)
     use &= np.ones(len(flux), bool) if baseline is None else np.asarray(baseline, bool)
     levels, errors = np.full(2, np.nan), np.full(2, np.nan)
     for k in (0, 1):
         mine = use & (side == bool(k))
         if mine.any():
             levels[k], errors[k] = _weighted_mean(flux[mine], error[mine])
-    if not np.all(np.isfinite(levels)):
+    if not np.all(levels > 0):
         return flux, np.nan, np.nan
     together, _ = _weighted_mean(flux[use], error[use])
     step = levels[1] / levels[0] - 1
@@ -104,6 +105,9 @@ def _points(time, flux, flux_err):
     columns = [
         np.ma.filled(np.ma.asarray(value, dtype=float), np.nan) for value in (time, flux, flux_err)
     ]
+    shapes = [column.shape for column in columns]
+    if len(set(shapes)) > 1:
+        raise ValueError(f"time, flux and flux_err must be of one length, not {shapes}")
     good = np.all(np.isfinite(columns), axis=0) & (columns[2] > 0)
     order = np.argsort(columns[0][good], kind="stable")
     return (column[good][order] for column in columns)

@@ -1,4 +1,4 @@
-"""Figures of results: diagrams of stars, light curves, calibrations. Reached through `plots`."""
+"""Figures of results: diagrams of stars, calibrations. Reached through `plots`."""
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -6,11 +6,9 @@ import numpy as np
 __all__ = [
     "colour_magnitude",
     "growth_curve",
-    "light_curve",
     "scatter_magnitude",
     "separations",
     "size_magnitude",
-    "trend",
     "zero_point",
 ]
 
@@ -189,97 +187,6 @@ def _draw_members(ax, colour, magnitude, colour_err, magnitude_err, probability,
         s=12, zorder=2, label=label,
     )  # fmt: skip
     ax.figure.colorbar(dots, ax=ax, label="probability to be a member")
-
-
-def light_curve(
-    time, value, *, error=None, kind="flux", scale="BJD_TDB", day=None, model=None, flagged=None,
-    label=None, ax=None,
-):  # fmt: skip
-    """Brightness against time; the axis of magnitudes is turned round, that of fluxes is not.
-
-    Parameters
-    ----------
-    time : array-like of float, shape (n,)
-        Julian dates.
-    value : array-like of float, shape (n,)
-        Relative fluxes or magnitudes.
-    error : array-like of float, shape (n,), optional
-        Standard deviations.
-    kind : {"flux", "magnitude"}
-        What the values are.
-    scale : str
-        Kind of date for the label: ``"BJD_TDB"``, ``"JD_UTC"``.
-    day : float, optional
-        Day to take off the dates; by default the day of the first one. Give it where several
-        curves share one axes.
-    model : array-like of float, shape (n,), optional
-        Model at the same times, drawn as a line.
-    flagged : array-like of bool, shape (n,), optional
-        Points to draw as crosses: clouds, saturation.
-    label : str, optional
-        Name of the points in the legend.
-    ax : matplotlib.axes.Axes, optional
-        Where to draw.
-
-    Returns
-    -------
-    matplotlib.axes.Axes
-        The axes.
-    """
-    if kind not in ("flux", "magnitude"):
-        raise ValueError(f"kind {kind!r} is not 'flux' or 'magnitude'.")
-    ax = new_axes(ax)
-    time, value = (np.ma.filled(np.ma.asarray(a, dtype=float), np.nan) for a in (time, value))
-    if day is None:
-        day = np.floor(np.nanmin(time)) if np.isfinite(time).any() else 0.0
-    t = time - day
-    bad = np.zeros(t.size, bool) if flagged is None else np.asarray(flagged, bool)
-    error = None if error is None else np.asarray(error, float)[~bad]
-    ax.errorbar(
-        t[~bad], value[~bad], yerr=error, fmt="o", markersize=3, elinewidth=0.6, label=label
-    )
-    if bad.any():
-        ax.plot(t[bad], value[bad], "x", color=GREY, label="flagged")
-    if model is not None:
-        order = np.argsort(t)
-        ax.plot(t[order], np.asarray(model, float)[order], color=RED, zorder=3, label="model")
-    name = "relative flux" if kind == "flux" else "magnitude (mag)"
-    ax.set(xlabel=f"{scale} - {day:.0f} (d)", ylabel=name)
-    ax.ticklabel_format(axis="y", useOffset=False)
-    if kind == "magnitude" and not ax.yaxis_inverted():
-        ax.invert_yaxis()
-    if ax.get_legend_handles_labels()[1]:
-        ax.legend()
-    return ax
-
-
-def trend(time, value, *, label, scale="BJD_TDB", ax=None):
-    """One number of each frame against time: airmass, seeing, sky, position.
-
-    Parameters
-    ----------
-    time : array-like of float, shape (n,)
-        Julian dates; the whole day is taken off.
-    value : array-like of float, shape (n,)
-        The number.
-    label : str
-        What it is, with its unit: ``"FWHM (arcsec)"``.
-    scale : str
-        Kind of date, for the label.
-    ax : matplotlib.axes.Axes, optional
-        Where to draw.
-
-    Returns
-    -------
-    matplotlib.axes.Axes
-        The axes.
-    """
-    time, value = finite_rows(time, value)
-    day = np.floor(time.min()) if time.size else 0.0
-    ax = new_axes(ax)
-    ax.plot(time - day, value, ".-", color=BLUE, linewidth=0.6)
-    ax.set(xlabel=f"{scale} - {day:.0f} (d)", ylabel=label)
-    return ax
 
 
 def scatter_magnitude(magnitude, scatter, *, expected=None, marked=None, unit="mag", ax=None):

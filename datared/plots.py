@@ -17,14 +17,13 @@ from .charts import (
     colour_magnitude,
     finite_rows,
     growth_curve,
-    light_curve,
     new_axes,
     scatter_magnitude,
     separations,
     size_magnitude,
-    trend,
     zero_point,
 )
+from .curveplots import light_curve, trend
 from .errors import FrameError
 from .fieldplots import distortion_map, field_map, residual_quiver
 from .skyplots import detections, finder, image_values, show_frame
