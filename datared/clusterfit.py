@@ -13,6 +13,7 @@ from astropy.table import Table
 from .clusterfield import cluster_sample
 from .clusterposterior import ClusterPosterior
 from .errors import DataredError
+from .sampling import sample_posterior, summary_table
 
 __all__ = ["MAIN", "IsochroneFit", "fit_isochrone"]
 
@@ -21,8 +22,6 @@ MAIN = ("log_age", "metallicity", "distance_modulus", "a_v")
 
 R_V = 3.1
 BURN_IN = 300  # steps
-CHUNK = 200  # steps between two looks at the autocorrelation
-LONG_ENOUGH = 25  # autocorrelation times
 SLOPE = (-1.8, 1.0)  # of the mass function: between Salpeter's and that of an old cluster
 
 
@@ -88,18 +87,15 @@ class IsochroneFit:
             ``unit``. Beside the parameters: ``age`` (Gyr), ``distance`` (pc) and ``e_bv``
             (``a_v / 3.1``, mag). Intervals are central: equal parts lie below and above.
         """
-        table = self.samples.copy(copy_data=False)
-        rows, derived = [], {
+        table = self.samples
+        derived = {
             "age": 10.0 ** (table["log_age"] - 9.0),
             "distance": 10.0 ** (table["distance_modulus"] / 5.0 + 1.0),
             "e_bv": table["a_v"] / R_V,
-        }  # fmt: skip
+        }
         columns = {name: table[name] for name in table.colnames if name != "log_posterior"}
-        for name, values in (columns | derived).items():
-            numbers = np.quantile(np.asarray(values), [0.5, 0.15865, 0.84135, 0.025, 0.975])
-            rows.append((name, *numbers, UNITS.get(name, "mag" if "offset" in name else "")))
-        names = ("parameter", "median", "low_68", "high_68", "low_95", "high_95", "unit")
-        return Table(rows=rows, names=names)
+        offsets = {f"offset_{band}": "mag" for band in self.bands}
+        return summary_table(columns | derived, units=UNITS | offsets)
 
 
 UNITS = {
@@ -194,17 +190,19 @@ def fit_isochrone(
     known = membership is not None
     model = ClusterPosterior(stars, grid, bands, priors, zero_point_error, known=known)
     start = model.starting_points(np.random.default_rng([seed, 1]))
-    chain, log_posterior, acceptance, times = _sample(model, start, seed, max_steps)
-    flat = chain.reshape(-1, chain.shape[2])
+    judged = {name: model.index[name] for name in MAIN if name in model.index}
+    chain = sample_posterior(
+        model, start, judged=judged, burn_in=BURN_IN, max_steps=max_steps, seed=seed
+    )
+    flat = chain.points.reshape(-1, chain.points.shape[2])
     samples = Table({name: flat[:, k] for k, name in enumerate(model.names)})
     if "metallicity" not in samples.colnames:
         samples.add_column(np.full(len(samples), model.metallicity), index=1, name="metallicity")
     samples["log_scatter"] = np.exp(samples["log_scatter"])
     samples.rename_column("log_scatter", "scatter")
-    samples["log_posterior"] = log_posterior.ravel()
+    samples["log_posterior"] = chain.log_posterior.ravel()
     top = int(np.argmax(samples["log_posterior"]))
     row = samples[top]
-    longest = max(times.values())
     probability = np.full(len(table), np.nan)
     probability[stars.rows] = model.probabilities(flat[top])
     used = np.zeros(len(table), bool)
@@ -217,11 +215,11 @@ def fit_isochrone(
             "distance": float(10.0 ** (row["distance_modulus"] / 5.0 + 1.0)) * u.pc,
             "a_v": float(row["a_v"]),
         },
-        acceptance=acceptance,
-        autocorrelation=times,
-        n_effective=float(len(samples) / longest),
-        n_steps=chain.shape[0],
-        converged=bool(chain.shape[0] >= LONG_ENOUGH * longest),
+        acceptance=chain.acceptance,
+        autocorrelation=chain.autocorrelation,
+        n_effective=chain.n_effective,
+        n_steps=chain.points.shape[0],
+        converged=chain.converged,
         bands=bands,
         limits=(float(stars.limits[0]), float(stars.limits[1])),
         used=used,
@@ -249,34 +247,3 @@ def _check_systems(table, grid, bands):
                 f"{band} of the stars is in the system {system!r}, that of the isochrones "
                 f"in {grid.bands[band]!r}; transform one of them first (datared.systems.transform)"
             )
-
-
-def _sample(model, start, seed, max_steps):
-    """Run the walkers; return chain, posterior, acceptance and autocorrelation times."""
-    import emcee
-
-    moves = [
-        (emcee.moves.DEMove(), 0.6),
-        (emcee.moves.DESnookerMove(), 0.1),
-        (emcee.moves.StretchMove(), 0.3),
-    ]
-    sampler = emcee.EnsembleSampler(len(start), start.shape[1], model, moves=moves)
-    state = np.random.MT19937(np.random.SeedSequence([seed, 2])).state
-    state = emcee.State(start, random_state=state)
-    state = sampler.run_mcmc(state, BURN_IN)
-    sampler.reset()
-    free = [name for name in MAIN if name in model.index]
-    columns = [model.index[name] for name in free]
-    while True:
-        state = sampler.run_mcmc(state, min(CHUNK, max_steps - sampler.iteration))
-        chain = sampler.get_chain()
-        # A walker that never moved has no autocorrelation; while one is stuck, nothing converged.
-        moved = np.all(np.ptp(chain[:, :, columns], axis=0) > 0, axis=1)
-        times = np.full(len(free), np.inf)
-        if moved.all():
-            times = emcee.autocorr.integrated_time(chain[:, :, columns], tol=0)
-        if sampler.iteration >= max_steps or sampler.iteration >= LONG_ENOUGH * max(times):
-            break
-    times = {name: float(max(value, 1.0)) for name, value in zip(free, times, strict=True)}
-    acceptance = float(np.mean(sampler.acceptance_fraction))
-    return chain, sampler.get_log_prob(), acceptance, times

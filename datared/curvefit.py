@@ -10,7 +10,7 @@ __all__ = ["Curve", "TransitFit", "fit_shape"]
 
 @dataclass(frozen=True, eq=False)
 class TransitFit:
-    """Result of `datared.transit.fit_trapezoid` or `datared.transit.fit_transit`.
+    """Result of `datared.transitfit.fit_trapezoid` or `datared.transitfit.fit_transit`.
 
     Attributes
     ----------
@@ -22,7 +22,7 @@ class TransitFit:
     baseline : numpy.ndarray, shape (k,)
         Coefficients of the baseline columns, the constant first.
     model, residuals : numpy.ndarray, shape (n,)
-        Model flux with baseline at all times, and flux minus model.
+        Model flux with baseline at all times, nan where there is none, and flux minus model.
     used : numpy.ndarray of bool, shape (n,)
         Points that took part (finite, with a positive error).
     residual_scatter : float
@@ -58,13 +58,18 @@ class TransitFit:
     complete: bool
 
 
+def filled(values):
+    """Return values as an array of float, nan where they are masked."""
+    return np.ma.filled(np.ma.asarray(values, dtype=float), np.nan)
+
+
 class Curve:
     """The used points of a light curve, and the columns of its baseline.
 
     Parameters
     ----------
     time, flux : array_like of float, shape (n,)
-        Times (days) and relative flux. Points that are not finite are not used.
+        Times (days) and relative flux. Points that are not finite, or masked, are not used.
     flux_err : float or array_like of float, shape (n,)
         Standard errors of the flux; points without a positive one are not used.
     baseline : array_like of float, shape (n,) or (n, k), or None
@@ -73,32 +78,54 @@ class Curve:
     Raises
     ------
     ValueError
-        When shapes differ or too few points can be used.
+        When shapes differ, too few points can be used, they are all of one time, or the times have
+        lost their digits.
     """
 
     def __init__(self, time, flux, flux_err, baseline):
-        self.time, self.flux = (np.asarray(v, dtype=float) for v in (time, flux))
-        self.error = np.broadcast_to(np.asarray(flux_err, dtype=float), self.flux.shape)
+        _check_digits(time)
+        self.time, self.flux, error = (filled(v) for v in (time, flux, flux_err))
         if self.time.ndim != 1 or self.time.shape != self.flux.shape:
             raise ValueError(f"time {self.time.shape} and flux {self.flux.shape} must be (n,)")
-        columns = np.empty((self.time.size, 0)) if baseline is None else np.asarray(baseline, float)
-        columns = columns.reshape(self.time.size, -1)
+        if error.ndim and error.shape != self.flux.shape:
+            raise ValueError(f"flux_err {error.shape} must be one number or {self.flux.shape}")
+        self.error = np.broadcast_to(error, self.flux.shape)
+        columns = np.empty((self.time.size, 0)) if baseline is None else filled(baseline)
+        columns = columns[:, None] if columns.ndim == 1 else columns
+        if columns.ndim != 2 or len(columns) != self.time.size:
+            raise ValueError(
+                f"the columns of the baseline {columns.shape} must be ({self.time.size}, k)"
+            )
         used = np.isfinite(self.time) & np.isfinite(self.flux) & np.isfinite(self.error)
         self.used = used & (self.error > 0) & np.isfinite(columns).all(axis=1)
         if not self.used.sum() > columns.shape[1] + 2:
             raise ValueError(f"only {self.used.sum()} of {self.time.size} points can be used")
         columns = columns - columns[self.used].mean(axis=0)
         self.columns = np.column_stack([np.ones(self.time.size), columns])
+        # Columns of any unit are solved for alike.
+        sizes = np.abs(self.columns[self.used]).max(axis=0)
+        self.sizes = np.where(sizes > 0, sizes, 1.0)
         self.first, self.last = self.time[self.used].min(), self.time[self.used].max()
         self.span = self.last - self.first
+        if not self.span > 0:
+            raise ValueError(f"all {self.used.sum()} points are of the time {self.first:.6f}")
 
     def solve(self, shape):
         """Return baseline coefficients and weighted residuals of the used points."""
         weight = 1.0 / self.error[self.used]
-        design = (self.columns[self.used] * shape[:, None]) * weight[:, None]
+        design = (self.columns[self.used] / self.sizes * shape[:, None]) * weight[:, None]
         target = self.flux[self.used] * weight
         coefficients = np.linalg.lstsq(design, target, rcond=None)[0]
-        return coefficients, target - design @ coefficients
+        return coefficients / self.sizes, target - design @ coefficients
+
+
+def _check_digits(time):
+    """Raise ValueError where times are stored too coarsely to tell two epochs apart."""
+    kind = np.ma.asarray(time).dtype
+    if kind.kind == "f" and kind.itemsize < 8 and np.ma.count(time):
+        step = float(np.spacing(np.ma.max(np.ma.abs(time))))
+        if not step < 1e-5:
+            raise ValueError(f"times as {kind} have steps of {step:.2g} d here; give float64")
 
 
 def fit_shape(data, model, *, starts, limits, fixed, numbers):
@@ -114,11 +141,11 @@ def fit_shape(data, model, *, starts, limits, fixed, numbers):
     model : callable
         ``model(time, parameters)`` with a dict of parameters, returning the shape.
     starts : list of dict
-        First guesses; the three with the lowest chi-square are followed.
+        First guesses; the six with the lowest chi-square are followed.
     limits : dict of str to tuple
         For each parameter: lowest value, highest value, step of the numerical derivative.
     fixed : tuple of str
-        Parameters that keep their guess.
+        Parameters that keep the value of their start.
     numbers : callable
         ``numbers(parameters)`` returns a dict of derived values, which get errors too.
 
@@ -126,19 +153,19 @@ def fit_shape(data, model, *, starts, limits, fixed, numbers):
     -------
     dict
         ``values, errors, baseline, model, residuals, used, residual_scatter, error_scale, chi2,
-        dof, delta_chi2, delta_bic`` as described in `datared.transit.TransitFit`.
+        dof, delta_chi2, delta_bic`` as described in `datared.transitfit.TransitFit`.
 
     Raises
     ------
     ValueError
-        When a name in ``fixed`` is unknown or its value is missing.
+        When a name in ``fixed`` is unknown, or nothing is free.
     """
     unknown = set(fixed) - set(limits)
     if unknown:
         raise ValueError(f"fixed: unknown {sorted(unknown)}; valid are {sorted(limits)}")
     free = [name for name in limits if name not in fixed]
-    if fixed and "mid_time" in fixed and starts[0]["mid_time"] is None:
-        raise ValueError("fixed mid_time needs its value")
+    if not free:
+        raise ValueError(f"all of {', '.join(limits)} are fixed: nothing is left to fit")
     low, high, step = (np.array([limits[name][k] for name in free]) for k in range(3))
     time = data.time[data.used]
 
@@ -195,7 +222,12 @@ def _collect(data, model, x, start, free, low, high, step, jacobian, numbers):
     inside = (x > low + step) & (x < high - step) & (np.abs(by_shape).max(axis=0) > 0)
     keep = np.concatenate([inside, np.ones(coefficients.size, dtype=bool)])
     covariance = np.full((keep.size, keep.size), np.nan)
-    covariance[np.ix_(keep, keep)] = np.linalg.pinv(full[:, keep].T @ full[:, keep]) * scale**2
+    # In units of their sizes none of the parameters is lost in the rounding of the others.
+    sizes = np.linalg.norm(full[:, keep], axis=0)
+    sizes = np.where(sizes > 0, sizes, 1.0)
+    part = full[:, keep] / sizes
+    inverse = np.linalg.pinv(part.T @ part) / np.outer(sizes, sizes)
+    covariance[np.ix_(keep, keep)] = inverse * scale**2
 
     values = parameters(x)
     errors = dict.fromkeys(values, np.nan)
@@ -213,6 +245,7 @@ def _collect(data, model, x, start, free, low, high, step, jacobian, numbers):
     delta_bic = delta_chi2 - k * np.log(size)
     everywhere = np.where(np.isfinite(data.time), data.time, data.first)
     curve = (data.columns @ coefficients) * model(everywhere, parameters(x))
+    curve[~np.isfinite(data.time)] = np.nan
     rest = data.flux - curve
     return {
         "values": values,

@@ -196,15 +196,6 @@ def test_grid_of_one_metallicity(posterior):
     assert np.isfinite(single(point))
 
 
-def test_the_same_seed_gives_the_same_samples(posterior, monkeypatch):
-    """Two runs agree in every bit, another seed does not."""
-    monkeypatch.setattr(clusterfit, "BURN_IN", 3)
-    model, point = posterior
-    start = point + 1e-3 * np.random.default_rng(1).normal(size=(24, point.size))
-    first, second, other = (clusterfit._sample(model, start, seed, 4)[0] for seed in (1, 1, 2))
-    assert np.array_equal(first, second) and not np.array_equal(first, other)
-
-
 @pytest.fixture(scope="module")
 def drawn_fit(grid):
     """A quick fit of a drawn cluster: half the steps that a posterior needs."""
