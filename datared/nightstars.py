@@ -12,6 +12,7 @@ from astropy.table import Table, vstack
 from scipy.spatial import cKDTree
 
 from .catalogs import positions, read_catalogue
+from .detections import chord, read_detections
 from .errors import FrameError
 from .headerwcs import read_wcs
 from .names import position_at
@@ -31,7 +32,6 @@ NEARLY_ALL = 0.97
 RARELY, OFTEN = 0.05, 0.25
 #: With fewer frames than these in a filter, what is seen once may be a star.
 FEW_FRAMES = 3
-_COLUMNS = ("ra", "dec", "x", "y", "flux", "snr", "flags")
 
 
 def night_stars(lists, *, filters, radius, widths=None):
@@ -84,7 +84,7 @@ def night_stars(lists, *, filters, radius, widths=None):
         stars = stars[np.lexsort((stars["ra"], stars["dec"], -stars["brightness"]))]
     # Two detections beside each other meet at one star where one was of a trail, or where a blend
     # has its middle elsewhere in another filter: the one that is found more often is the star.
-    pairs = cKDTree(unit_vectors(stars)).query_pairs(_chord(radius), output_type="ndarray")
+    pairs = cKDTree(unit_vectors(stars)).query_pairs(chord(radius), output_type="ndarray")
     seen = np.asarray(stars["n_detected"])[pairs]
     stars.remove_rows(np.unique(np.where(seen[:, 0] < seen[:, 1], pairs[:, 0], pairs[:, 1])))
     stars["star"] = np.arange(len(stars))
@@ -116,10 +116,10 @@ def _further_stars(stars, lists, filters, radius, widths):
     left, scales = [], np.full(len(lists), np.nan)
     for k, place in enumerate(sky):
         distance, nearest = tree.query(place)
-        same = (distance <= _chord(radius)) & (fluxes[k] > 0)
+        same = (distance <= chord(radius)) & (fluxes[k] > 0)
         if same.any():
             scales[k] = np.median(brightness[nearest[same]] / fluxes[k][same])
-        left.append(np.flatnonzero(distance > _chord(max(2 * radius, widths[k]))))
+        left.append(np.flatnonzero(distance > chord(max(2 * radius, widths[k]))))
     left = _seen_again(sky, left, radius)
     # A frame that shares no star with the list has the scale of the others.
     scales[np.isnan(scales)] = np.nanmedian(scales) if np.isfinite(scales).any() else 1.0
@@ -133,7 +133,7 @@ def _further_stars(stars, lists, filters, radius, widths):
         cover[name] += _covers(lists[k], places)
         if len(rows) and len(places):
             distance, nearest = cKDTree(sky[k][rows]).query(places)
-            here = distance <= _chord(radius)
+            here = distance <= chord(radius)
             seen[name] += here
             light[k, here] = fluxes[k][rows[nearest[here]]] * scales[k]
             snr[k, here] = np.asarray(lists[k]["snr"], float)[rows[nearest[here]]]
@@ -155,7 +155,7 @@ def _seen_again(sky, left, radius):
     pool = np.concatenate([place[rows] for place, rows in zip(sky, left, strict=True)])
     distance, _ = cKDTree(pool).query(pool, k=2)  # The first one is itself.
     ends = np.cumsum([len(rows) for rows in left])
-    again = np.split(distance[:, 1] <= _chord(radius), ends[:-1])
+    again = np.split(distance[:, 1] <= chord(radius), ends[:-1])
     return [rows[good] for rows, good in zip(left, again, strict=True)]
 
 
@@ -169,7 +169,7 @@ def _candidates(sky, left, widths, radius):
         rows = left[k]
         if len(rows) and len(places):
             distance, _ = cKDTree(places).query(sky[k][rows])
-            rows = rows[distance > _chord(max(2 * radius, widths[k]))]
+            rows = rows[distance > chord(max(2 * radius, widths[k]))]
         chosen += [(k, row) for row in rows]
         places = np.concatenate([places, sky[k][rows]])
     return chosen
@@ -200,11 +200,6 @@ def _covers(table, places):
     return (inside & (places @ middle > 0)).astype(int)
 
 
-def _chord(arcsec):
-    """Distance of two unit vectors that are some arcsec apart."""
-    return 2 * np.sin(np.radians(arcsec / 3600) / 2)
-
-
 def write_stars(frames, catalogue, target, product, outdated=()):
     """Write the star list of a night from the detections of its frames (a task).
 
@@ -231,7 +226,7 @@ def write_stars(frames, catalogue, target, product, outdated=()):
     FrameError
         If no frame can be read, or no star was detected.
     """
-    lists = [_detections(frame["sources"]) for frame in frames]
+    lists = [read_detections(frame["sources"]) for frame in frames]
     reference, header, wcs, shape = _first_readable(frames, lists)
     scale = pixel_scale(wcs)
     width = header.get("FWHM")
@@ -263,19 +258,6 @@ def write_stars(frames, catalogue, target, product, outdated=()):
     with atomic_path(product) as temporary:
         stars.write(temporary, format="ascii.ecsv")
     return {"stars": len(stars)}
-
-
-def _detections(path):
-    """Read the columns that count of a frame's list of stars; an empty table where it is broken."""
-    try:
-        # The plain reader is ten times as fast, and the list has no units to lose.
-        options = {"comment": "#", "guess": False, "include_names": _COLUMNS}
-        table = Table.read(path, format="ascii.fast_basic", **options)
-        columns = {name: np.ma.filled(table[name].astype(float), np.nan) for name in _COLUMNS}
-        return Table(columns)[np.isfinite(list(columns.values())).all(axis=0)]
-    except (OSError, ValueError, KeyError) as error:
-        log.warning("%s cannot be read, the star list is made without it: %s", path, error)
-        return Table({name: np.zeros(0) for name in _COLUMNS})
 
 
 def _first_readable(frames, lists):
