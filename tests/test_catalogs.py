@@ -13,6 +13,7 @@ from astropy.time import Time
 
 from datared.catalogs import at_epoch, identify_target, match, positions, read_catalogue
 from datared.errors import DataredError, DataredWarning
+from datared.names import resolve_target
 from datared.reference import set_target
 from datared.starlists import normalise
 
@@ -321,6 +322,24 @@ def test_identify_target():
         identify_target(table[:0], rr_lyr)
     with pytest.raises(DataredError, match="no star within nan"):
         identify_target(table, rr_lyr, limit=np.nan)
+
+
+def test_identify_target_in_a_global_catalogue(tmp_path):
+    """004-23, 000-32: a name is matched to a catalogue's row, both moved to the date of the frame.
+
+    RR Lyr moves by 0.22 arcsec/yr: its place of J2000 is 5.8 arcsec off that of the date.
+    """
+    (tmp_path / "gaia.csv").write_text(
+        "source_id,ref_epoch,ra,dec,pmra,pmdec,phot_g_mean_mag\n"
+        "1,2016.0,291.3700,42.7900,0.0,0.0,12.0\n"
+        "2,2016.0,291.36563961,42.78352063,-109.567,-195.506,7.6\n"
+    )
+    jd = 2461000.5
+    catalogue = at_epoch(read_catalogue(tmp_path / "gaia.csv"), jd)
+    row, separation = identify_target(catalogue, resolve_target("RR Lyr", jd=jd), limit=0.5)
+    assert catalogue["id"][row] == "2" and separation < 0.3 * u.arcsec
+    with pytest.raises(DataredError, match="no star within"):
+        identify_target(catalogue, resolve_target("RR Lyr"), limit=0.5)
 
 
 def test_identify_target_with_two_candidates():
