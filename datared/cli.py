@@ -1,4 +1,4 @@
-"""Command line: ``datared fetch``, ``inspect``, ``camera``, ``catalog``, ``run``, ``simulate``."""
+"""Command line: ``datared fetch``, ``simulate``, ``inspect``, ``camera``, ``run``, ``export``."""
 
 import logging
 import re
@@ -63,25 +63,26 @@ def _is_number(text):
 
 @contextmanager
 def _honest_exit(work=None):
-    """Turn an error of ours into a message and exit code 2; log to the console and to a file."""
+    """Turn an error of ours, or of the disk, into a message and exit code 2; log what happens."""
     console = logging.StreamHandler(sys.stderr)
     console.setLevel(logging.WARNING)
     console.setFormatter(logging.Formatter("%(levelname)s %(message)s"))
     logger = logging.getLogger("datared")
     handlers = [console]
-    if work is not None:
-        Path(work).mkdir(parents=True, exist_ok=True)
-        handlers.append(logging.FileHandler(Path(work) / "log.txt", encoding="utf-8"))
-        layout = "%(asctime)s %(levelname)s %(name)s %(message)s"
-        handlers[-1].setFormatter(logging.Formatter(layout))
-    logger.setLevel(logging.INFO)
-    for handler in handlers:
-        logger.addHandler(handler)
     try:
+        if work is not None:
+            Path(work).mkdir(parents=True, exist_ok=True)
+            handlers.append(logging.FileHandler(Path(work) / "log.txt", encoding="utf-8"))
+            layout = "%(asctime)s %(levelname)s %(name)s %(message)s"
+            handlers[-1].setFormatter(logging.Formatter(layout))
+        logger.setLevel(logging.INFO)
+        for handler in handlers:
+            logger.addHandler(handler)
         with warnings.catch_warnings():
             warnings.showwarning = lambda message, *_, **__: logger.warning("%s", message)
             yield
-    except DataredError as error:
+    except (DataredError, OSError) as error:
+        # A full disk or a folder that is read only is nobody's bug.
         typer.echo(f"datared: {error}", err=True)
         raise typer.Exit(NOTHING_DONE) from error
     finally:
@@ -316,9 +317,42 @@ def _run(night, upto, workers):
     if len(result.problems):
         typer.echo(f"\n{len(result.problems)} problems (also in problems.ecsv):")
         for row in result.problems:
-            typer.echo(f"  {row['stage']}, {row['status']}: {row['file']}: {row['reason']}")
+            file = f"{row['file']}: " if row["file"] else ""
+            typer.echo(f"  {row['stage']}, {row['status']}: {file}{row['reason']}")
     if "failed" in result.problems["status"]:
         raise typer.Exit(SOME_FAILED)
+
+
+@app.command()
+def export(
+    night: Annotated[Path, typer.Argument(help="night.toml")],
+    format_: Annotated[str, typer.Option("--format", help="aavso, exoclock, ades, csv or ecsv")],
+    output: Annotated[Path | None, typer.Option(help="file; else in the work folder")] = None,
+    observer: Annotated[str, typer.Option(help="AAVSO code, or for ades 'J. Smith'")] = "",
+    star: Annotated[str | None, typer.Option(help="name of the star or planet")] = None,
+    filter_: Annotated[
+        str | None, typer.Option("--filter", help="name of the filter in that format")
+    ] = None,
+    magnitude: Annotated[
+        float | None, typer.Option(help="aavso: the star's where the difference is 0")
+    ] = None,
+    comparison: Annotated[str | None, typer.Option(help="aavso: name of a single one")] = None,
+    station: Annotated[str, typer.Option(help="ades: observatory code of the MPC")] = "",
+    design: Annotated[str, typer.Option(help="ades: telescope, such as Reflector")] = "",
+    aperture: Annotated[float | None, typer.Option(help="ades: its diameter in metres")] = None,
+    detector: Annotated[str, typer.Option(help="ades: CCD or CMO (CMOS)")] = "",
+    catalogue: Annotated[str, typer.Option(help="ades: such as Gaia2")] = "",
+):
+    """Write the light curve or the moving sources in the format of an archive, checked."""
+    with _honest_exit():
+        from .exports import export_night
+        from .night import load_night
+
+        options = {"observer": observer, "star": star, "filter": filter_, "magnitude": magnitude}
+        options |= {"comparison": comparison, "station": station, "design": design}
+        options |= {"aperture": aperture, "detector": detector, "catalogue": catalogue}
+        for path in export_night(load_night(night), format=format_, path=output, **options):
+            typer.echo(path)
 
 
 def _absolute(path):

@@ -9,7 +9,7 @@ from .observatory import PIXEL_SCALE
 from .scene import field_stars, special_star
 from .transit import transit_flux
 
-__all__ = ["light_curves", "make_planet", "moving_object", "transit_stars"]
+__all__ = ["light_curves", "make_planet", "moving_object", "published_planet", "transit_stars"]
 
 #: Where the special stars of the transit night stand before the flip, as fractions of the frame:
 #: kind, x, y, r, g - r.
@@ -29,6 +29,10 @@ SPECIAL = (
 
 #: Parameters of the planet besides its size: a K dwarf's; times in days.
 PLANET = {"period": 1.0917, "scaled_axis": 6.2, "impact": 0.6, "limb_darkening": (0.45, 0.20)}
+
+#: Errors of what is published of the planet before the night, of a mid-time so many periods ago.
+PUBLISHED = {"t0": 3e-4, "period": 1e-6, "scaled_axis": 0.1, "impact": 0.05, "limb_darkening": 0.1}
+PERIODS_AGO = 300
 
 #: The pulsating star: m = m0 + amplitude * sin(2 pi (t - t0) / period); magnitudes, days.
 VARIABLE = {"amplitude": 0.1, "period": 0.058}
@@ -107,6 +111,39 @@ def make_planet(times, depth, rng):
     return planet | {
         "ingress_start": mid_time - duration / 2,
         "egress_end": mid_time + duration / 2,
+    }
+
+
+def published_planet(planet, rng):
+    """Make up what others published of the planet: the truth with errors.
+
+    Parameters
+    ----------
+    planet : dict
+        From `make_planet`.
+    rng : numpy.random.Generator
+        Source of the errors.
+
+    Returns
+    -------
+    dict
+        The table ``[transit]`` of a night file; see `datared.transitoptions.TransitOptions`. The
+        radius is not in it.
+    """
+
+    def drawn(name, value, digits):
+        return round(float(value + PUBLISHED[name] * rng.standard_normal()), digits)
+
+    return {
+        "t0": drawn("t0", planet["mid_time"] - PERIODS_AGO * planet["period"], 5),
+        "t0_err": PUBLISHED["t0"],
+        "period": drawn("period", planet["period"], 7),
+        "period_err": PUBLISHED["period"],
+        "scaled_axis": [drawn("scaled_axis", planet["scaled_axis"], 2), PUBLISHED["scaled_axis"]],
+        "impact": [drawn("impact", planet["impact"], 2), PUBLISHED["impact"]],
+        "limb_darkening": [drawn("limb_darkening", u, 2) for u in planet["limb_darkening"]],
+        "limb_darkening_err": PUBLISHED["limb_darkening"],
+        "reference": "made up with the night",
     }
 
 

@@ -25,6 +25,7 @@ from .options import (
     Site,
 )
 from .settings import Reader, parse_position
+from .transitoptions import TransitOptions, transit_problems
 
 __all__ = [
     "Amplifier",
@@ -38,6 +39,7 @@ __all__ = [
     "PhotometryOptions",
     "ReductionOptions",
     "Site",
+    "TransitOptions",
     "aperture_settings",
     "load_night",
     "make_night",
@@ -97,6 +99,7 @@ class Night:
     magnitudes: MagnitudeOptions = field(default_factory=MagnitudeOptions)
     diagram: DiagramOptions = field(default_factory=DiagramOptions)
     lightcurve: LightcurveOptions = field(default_factory=LightcurveOptions)
+    transit: TransitOptions = field(default_factory=TransitOptions)
     truth: Path | None = None
 
 
@@ -278,6 +281,7 @@ def _build(settings, *, folder, path):
         "magnitudes": MagnitudeOptions,
         "diagram": DiagramOptions,
         "lightcurve": LightcurveOptions,
+        "transit": TransitOptions,
     }
     for key, kind in sections.items():
         if key in settings:
@@ -286,6 +290,13 @@ def _build(settings, *, folder, path):
             if key == "magnitudes":
                 values["extinction"] = reader.extinction(settings[key])
             top[key] = kind(**values)
+    if "transit" in top:
+        reader.problems += transit_problems(top["transit"])
+    stars = top["lightcurve"].comparison if "lightcurve" in top else ()
+    if not all(type(star) is int and star >= 0 for star in stars):
+        reader.problems.append(
+            f"lightcurve.comparison = {list(stars)!r} must be numbers of the star list: 0, 1, 2 ..."
+        )
     rules = reader.tables(settings.get("frames", []), FrameRule, "frames", required=("match",))
     top["rules"] = tuple(FrameRule(**rule) for rule in rules if "match" in rule)
     top["headers"] = reader.synonyms(settings.get("headers", {}))

@@ -32,8 +32,8 @@ class _Stage:
         return getattr(room, self.name)(night, executor=executor)
 
 
-#: Every stage after the one it needs. The light curve, the magnitudes (with the diagram) and the
-#: stack do not depend on each other.
+#: Every stage after the one it needs. The magnitudes (with the diagram), the light curve (with the
+#: transit), the variables and the stack do not depend on each other.
 STAGES = {
     "masters": _Stage(None, "masters", "masters_night", "combine bias, dark and flat frames"),
     "reduced": _Stage("masters", "reduction", "reduce_night", "calibrate the light frames"),
@@ -47,6 +47,10 @@ STAGES = {
     "diagram": _Stage("magnitudes", "diagram", "diagram_night", "draw the diagram and its members"),
     "lightcurve": _Stage(
         "photometry", "lightcurve", "differential_night", "compare the target with other stars"
+    ),
+    "transit": _Stage("lightcurve", "transitnight", "transit_night", "fit the transit of a planet"),
+    "variables": _Stage(
+        "photometry", "variabilitynight", "variables_night", "look for what varies and what moves"
     ),
     "stack": _Stage("solved", "stacking", "stack_night", "add the frames of each filter"),
 }
@@ -115,7 +119,8 @@ def run(night, *, upto=None, executor=None):
         The night, from `datared.load_night` or `datared.make_night`.
     upto : str, optional
         Last stage: ``"masters"``, ``"reduced"``, ``"solved"``, ``"photometry"``,
-        ``"magnitudes"``, ``"diagram"``, ``"lightcurve"`` or ``"stack"``. All of them by default.
+        ``"magnitudes"``, ``"diagram"``, ``"lightcurve"``, ``"transit"``, ``"variables"`` or
+        ``"stack"``. All of them by default.
     executor : concurrent.futures.Executor, optional
         Where frames are worked on side by side; one after the other in this process by default.
         The results are the same bytes either way.
@@ -138,14 +143,21 @@ def run(night, *, upto=None, executor=None):
     rows = [("inventory", str(row["file"]), "failed", str(row["problem"])) for row in broken]
     for text, number in Counter(str(text) for text in frames["warning"] if text).items():
         log.warning("%d files: %s", number, text)
-    tables = {}
-    for name in names:
+    tables, failed = {}, set()
+    for number, name in enumerate(names):
+        if STAGES[name].needs in failed:
+            failed.add(name)
+            rows.append((name, "", "left out", f"it needs the stage {STAGES[name].needs}"))
+            continue
         log.info("%s: %s", name, STAGES[name].does)
         try:
             tables[name] = STAGES[name](night, executor=executor)
         except DataredError as error:
-            # What no other stage needs must not stop them; what was asked for by name is an error.
-            if name == upto or any(stage.needs == name for stage in STAGES.values()):
+            failed.add(name)
+            later = names[number + 1 :]
+            # What another stage can do without must not stop it; what was asked for by name, and
+            # what nothing can do without, is an error.
+            if upto is not None or (later and all(_needs(other, failed) for other in later)):
                 raise
             log.warning("%s: %s", name, error)
             rows.append((name, "", "failed", str(error)))
@@ -160,6 +172,12 @@ def run(night, *, upto=None, executor=None):
     with atomic_path(night.work / "problems.ecsv") as temporary:
         problems.write(temporary, format="ascii.ecsv")
     return NightResult(night, tables, problems)
+
+
+def _needs(name, others):
+    """Whether a stage needs one of others, itself or by a stage between."""
+    before = STAGES[name].needs
+    return before is not None and (before in others or _needs(before, others))
 
 
 def _require_lights(frames, night):

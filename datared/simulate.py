@@ -9,7 +9,7 @@ from astropy.table import vstack
 from astropy.time import Time
 
 from .errors import ConfigError
-from .events import light_curves, make_planet, moving_object, transit_stars
+from .events import light_curves, make_planet, moving_object, published_planet, transit_stars
 from .instrument import make_sensor
 from .observatory import (
     APERTURE,
@@ -278,6 +278,7 @@ def simulate_transit(
         name=f"transit {seed}",
         object_name=recorder.object_name,
         target=f"{place[0]:.6f} {place[1]:.6f}",
+        transit=published_planet(planet, np.random.default_rng([seed, 7])),
     )
 
 
@@ -323,7 +324,7 @@ def _camera_parameters(sensor, colour_terms):
     }
 
 
-def _night_file(folder, sensor, *, name, object_name, target=None):
+def _night_file(folder, sensor, *, name, object_name, target=None, transit=None):
     """Write night.toml, last of all: a folder that has one is complete."""
     settings = {
         "name": name,
@@ -345,5 +346,6 @@ def _night_file(folder, sensor, *, name, object_name, target=None):
             "height": HEIGHT,
         },
         "astrometry": {"catalogue": "catalogue.ecsv", "search_radius": 5.0},
+        "transit": transit,
     }
     return write_night(settings, folder / "night.toml")

@@ -1,11 +1,12 @@
 """What a night came to: for each stage a few numbers that say whether to believe the next one."""
 
+import json
+
 import numpy as np
 from astropy.table import Table
 
 from .assembly import photometry_files, read_photometry
 from .frames import read_product
-from .transit import fit_trapezoid
 
 __all__ = ["summarise"]
 
@@ -24,12 +25,6 @@ def summarise(night, stage):
     -------
     list of str
         Lines to print; empty for a stage without numbers, or without results.
-
-    Notes
-    -----
-    The line of the light curve tells of a trapezoid, fitted together with a straight line in time
-    and an offset for each side of a meridian flip, where one is found (see
-    `datared.transit.TransitFit.significant`). It is a first look, not a measurement to publish.
     """
     lines = {
         "solved": _solved,
@@ -37,6 +32,8 @@ def summarise(night, stage):
         "magnitudes": _magnitudes,
         "diagram": _diagram,
         "lightcurve": _lightcurve,
+        "transit": _transit,
+        "variables": _variables,
         "stack": _stack,
     }
     return lines[stage](night) if stage in lines else []
@@ -168,37 +165,93 @@ def _diagram(night):
 
 
 def _lightcurve(night):
-    """Comparison stars, scatter, and a dip where there is one."""
+    """Epochs, comparison stars, and scatter."""
     path = night.work / "lightcurve.ecsv"
     if not path.is_file():
         return []
     curve = _table(path)
     good = np.isfinite(curve["flux"]) & np.isfinite(curve["bjd_tdb_mid"]) & ~curve["cloudy"]
-    time, flux, error = (np.asarray(curve[n][good]) for n in ("bjd_tdb_mid", "flux", "flux_err"))
-    if len(time) < 2:
+    flux, error = (np.asarray(curve[name][good]) for name in ("flux", "flux_err"))
+    if len(flux) < 2:
         return []
     step = np.std(np.diff(flux)) / np.sqrt(2)
     meta = curve.meta
-    lines = [
+    return [
         f"{good.sum()} of {len(curve)} epochs in {meta['filter']}, {len(meta['comparison'])} "
         f"comparison stars, radius {meta['radius_value']:g} {meta['radius_unit']}",
         f"scatter from frame to frame {100 * step:.2f} %, stated error "
         f"{100 * np.median(error):.2f} %",
     ]
-    columns = [time - time.mean()]
-    side = np.asarray(curve["flipped"][good], float)
-    if np.ptp(side):
-        columns.append(side)
-    if len(time) < 10:
-        return lines
-    fit = fit_trapezoid(time, flux, error, baseline=np.column_stack(columns))
-    if fit.significant:
-        value, sigma = fit.values, fit.errors
-        lines.append(
-            f"a dip of {100 * value['depth']:.2f} +- {100 * sigma['depth']:.2f} % at BJD_TDB "
-            f"{value['mid_time']:.5f} +- {sigma['mid_time']:.5f}, {24 * value['duration']:.2f} h "
-            f"long; scatter around it {100 * fit.residual_scatter:.2f} %"
+
+
+def _transit(night):
+    """Say what was fitted to the transit, with the errors that hold the red noise."""
+    path = night.work / "transit.json"
+    if not path.is_file():
+        return []
+    numbers = json.loads(path.read_text(encoding="utf-8"))
+    noise, found = numbers["noise"], numbers.get("posterior")
+    if noise["scatter"] is None:
+        return [f"nothing could be fitted: {numbers['trapezoid']['reason']}"]
+    beta = f", beta {noise['beta']:.2f}" if noise["beta"] is not None else ""
+    lines = [
+        f"{numbers['n_used']} of {numbers['n_epochs']} epochs, {_baseline(numbers)}; scatter "
+        f"around the model {100 * noise['scatter']:.2f} %{beta}"
+    ]
+    if found and found["significant"]:
+        rows, ratio = found["parameters"], found["published_radius_ratio"]
+        published = "" if ratio is None else f" (published {ratio:.4f})"
+        told = {name: (rows[name]["median"], rows[name]["error_red"]) for name in rows}
+        lines += [
+            "Rp/R* {:.4f} +- {:.4f}".format(*told["radius_ratio"])
+            + published
+            + ", mid-time BJD_TDB {:.5f} +- {:.5f}".format(*told["mid_time"]),
+            "{:+.1f} +- {:.1f} min after the prediction".format(*told["o_minus_c"])
+            + f"; evidence for a transit (natural logarithm) {found['log_evidence_red']:.0f}",
+        ]
+    if "ephemeris" not in numbers:
+        lines.append("no [transit] in the night file: a trapezoid only, no posterior")
+    if not found:
+        lines += _trapezoid(numbers["trapezoid"])
+    return lines + numbers["notes"]
+
+
+def _baseline(numbers):
+    """Say what is in the baseline of a transit fit."""
+    columns = ", ".join(["a constant", *numbers["columns"]])
+    if numbers.get("columns_reason", "").startswith("as large"):
+        columns = (
+            f"a constant and trends as large as those of {numbers['trend_stars']} comparison stars"
         )
+    if numbers.get("pattern_width"):
+        columns += f" and the slow noise of the flat ({100 * numbers['pattern_width']:.2f} %)"
+    return f"baseline of {columns}"
+
+
+def _trapezoid(fit):
+    """Line on the dip of a trapezoid, where there is one: a first look, nothing to publish."""
+    if not fit["significant"]:
+        return ["no dip is seen"]
+    value, sigma = fit["values"], fit["errors"]
+    return [
+        f"a dip of {100 * value['depth']:.2f} +- {100 * sigma['depth']:.2f} % at BJD_TDB "
+        f"{value['mid_time']:.5f} +- {sigma['mid_time']:.5f}, {24 * value['duration']:.2f} h long"
+    ]
+
+
+def _variables(night):
+    """Count the stars that vary and the sources that move."""
+    stars, movers = _table(night.work / "variables.ecsv"), _table(night.work / "movers.ecsv")
+    lines = []
+    if len(stars) and "class" in stars.colnames:
+        kinds = np.array(stars["class"]).astype(str)
+        # A star has a row in each filter.
+        vary = list(dict.fromkeys(int(star) for star in stars["star"][kinds == "variable"]))
+        known = len(np.unique(stars["star"][kinds != "unknown"]))
+        named = f" ({', '.join(map(str, vary[:5]))}{' ...' if len(vary) > 5 else ''})"
+        lines.append(f"{len(vary)} of {known} stars vary{named if vary else ''}")
+    if len(stars) or len(movers):
+        lines.append(f"{len(movers)} moving sources")
     return lines
 
 

@@ -17,6 +17,7 @@ from datared.night import (
     PhotometryOptions,
     ReductionOptions,
     Site,
+    TransitOptions,
     load_night,
     make_night,
 )
@@ -90,6 +91,19 @@ FULL = {
     },
     "diagram": {"bands": ["g", "i", "r"], "fit": True},
     "lightcurve": {"filter": "r", "comparison": [3, 7]},
+    "transit": {
+        "t0": 2456819.856194,
+        "t0_err": 0.0002,
+        "period": 2.15,
+        "period_err": 1e-7,
+        "scaled_axis": [6.05, 0.04],
+        "impact": [0.12, 0.04],
+        "limb_darkening": [0.33, 0.3],
+        "limb_darkening_err": 0.05,
+        "radius_ratio": 0.1489,
+        "columns": ["time", "airmass"],
+        "reference": "a paper",
+    },
     "frames": [{"match": "science/*", "object": "NGC 6819"}, {"match": "f*", "kind": "Flat Field"}],
 }
 
@@ -102,6 +116,7 @@ TABLES = {
     "photometry": PhotometryOptions,
     "magnitudes": MagnitudeOptions,
     "diagram": DiagramOptions,
+    "transit": TransitOptions,
 }
 
 
@@ -189,6 +204,8 @@ def test_config_roundtrip(folder):
         extinction={"B": 0.25, "V'": 0.0},
     )
     assert night.diagram == DiagramOptions(bands=("g", "i", "r"), fit=True)
+    assert night.transit.scaled_axis == (6.05, 0.04) and night.transit.period_err == 1e-7
+    assert night.transit.columns == ("time", "airmass") and night.transit.known
     assert night.lightcurve.comparison == (3, 7) and night.exclude_filters == ("U", "B")
     assert night.site.location.height.value == pytest.approx(60, abs=1e-6)
     assert night.target_coord.ra.deg == pytest.approx(31.042825)
@@ -404,6 +421,36 @@ def test_astrometry_options_have_defaults():
     options = AstrometryOptions()
     assert (options.solver, options.catalogue, options.source) == ("catalogue", None, "refcat2")
     assert options.keep_wcs and options.night_distortion and options.max_rms is None
+
+
+def test_transit_table_is_checked(folder):
+    """LC-09, CF-01: what is missing, out of range or unknown in [transit] is told at once."""
+    start = 'raw = "raw"\nwork = "w"\n[transit]\n'
+    problems = problems_of(folder, start + 't0 = 7107.7\nimpact = [0.1]\ncolumns = ["air"]\n')
+    text = "\n".join(problems)
+    for name in ("period", "scaled_axis", "limb_darkening"):
+        assert f"transit.{name} is missing" in text
+    assert "transit.t0 = 7107.7 must be between 2400000 and 2600000 (a full Julian date" in text
+    assert "transit.impact = [0.1] must be two numbers: value and error" in text
+    assert "transit.columns: ['air'] is unknown; valid: time, time2, airmass" in text
+    whole = {"t0": 2456819.8, "period": 2.15, "scaled_axis": [6.0, 0], "impact": [0.1, True]}
+    whole |= {"limb_darkening": [0.3, 0.3], "limb_darkening_err": 0}
+    text = "\n".join(problems_of(folder, night_toml({"raw": "raw", "work": "w", "transit": whole})))
+    # Without an error there is no prior.
+    assert text.count("transit.") == 3
+    for name in ("scaled_axis = [6.0, 0]", "impact = [0.1, True]", "limb_darkening_err = 0.0"):
+        assert f"transit.{name}" in text
+    assert "did you mean t0" in problems_of(folder, start + "t00 = 1.0\n")[0]
+    plain = load_night(write_night({"raw": "raw", "work": "w"}, folder / "night.toml"))
+    assert not plain.transit.known and plain.transit == TransitOptions()
+
+
+@pytest.mark.parametrize("star", ['"a"', "1.5", "-1", "true", "nan"])
+def test_comparison_stars_are_numbers_of_the_list(folder, star):
+    """CF-01, LC-04: a word ends in no trace of the program, and 1.5 is not star 1."""
+    text = f'raw = "raw"\nwork = "w"\n[lightcurve]\ncomparison = [3, {star}]\n'
+    (problem,) = problems_of(folder, text)
+    assert "lightcurve.comparison = [3, " in problem and "numbers of the star list" in problem
 
 
 def test_files_for_magnitudes_and_diagram_are_found_beside_the_night_file(folder):

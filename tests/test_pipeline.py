@@ -1,6 +1,7 @@
 """The night as a whole: stages, currency, failures, kills, and the command line."""
 
 import hashlib
+import json
 import shutil
 import signal
 import subprocess
@@ -17,11 +18,12 @@ from typer.testing import CliRunner
 
 from datared import load_night, pipeline, read_photometry
 from datared.cli import app
-from datared.errors import ConfigError
+from datared.errors import ConfigError, DataredError
 from datared.listing import inventory
 from datared.masters import masters_night
 from datared.matching import plan_masters
 from datared.reduction import reduce_night
+from datared.summary import summarise
 
 #: Results that a night must give again to the byte.
 RESULTS = ("photometry.fits", "stars.ecsv", "epochs.ecsv")
@@ -75,10 +77,149 @@ def test_stages_lead_to_the_one_asked_for():
         "lightcurve",
     ]
     assert pipeline.stages_upto("stack") == ["masters", "reduced", "solved", "stack"]
+    assert pipeline.stages_upto("transit")[-2:] == ["lightcurve", "transit"]
+    assert pipeline.stages_upto("variables")[-2:] == ["photometry", "variables"]
     assert pipeline.stages_upto("diagram")[-3:] == ["photometry", "magnitudes", "diagram"]
     assert pipeline.stages_upto(None) == list(pipeline.STAGES)
     with pytest.raises(ConfigError, match=r"no stage 'cmd'.*photometry"):
         pipeline.stages_upto("cmd")
+
+
+@pytest.fixture
+def stages(monkeypatch):
+    """Return ``stages(broken)``: stages that only note their name, and fail if told so."""
+
+    def replace(broken):
+        done = []
+
+        def does(name):
+            def stage(night, *, executor):
+                done.append(name)
+                if name in broken:
+                    raise DataredError(f"{name} is broken")
+                return Table({"file": [name], "status": ["made"], "reason": [""]})
+
+            return stage
+
+        for name, stage in pipeline.STAGES.items():
+            call = does(name)
+            fake = type("Fake", (), {"needs": stage.needs, "does": name, "__call__": None})
+            fake.__call__ = staticmethod(call)
+            monkeypatch.setitem(pipeline.STAGES, name, fake())
+        return done
+
+    return replace
+
+
+@pytest.mark.parametrize(
+    ("broken", "left_out"),
+    [
+        ("transit", []),
+        ("variables", []),
+        ("lightcurve", ["transit"]),
+        ("magnitudes", ["diagram"]),
+        ("photometry", ["magnitudes", "diagram", "lightcurve", "transit", "variables"]),
+        ("stack", []),
+    ],
+)
+def test_a_failing_stage_stops_only_what_needs_it(small, stages, broken, left_out):
+    """HD-07, LC-09: the stages that do not need it are done; it is listed, and so are the others.
+
+    Asked for by name, the same failure is an error.
+    """
+    done = stages({broken})
+    result = pipeline.run(load_night(small))
+    expected = [name for name in pipeline.STAGES if name not in left_out]
+    assert done == expected and set(result.tables) == set(expected) - {broken}
+    found = {str(row["stage"]): str(row["status"]) for row in result.problems}
+    assert found == {broken: "failed"} | dict.fromkeys(left_out, "left out")
+    rows = result.problems[result.problems["stage"] == broken]
+    assert rows["reason"][0] == f"{broken} is broken"
+    with pytest.raises(DataredError, match=f"{broken} is broken"):
+        pipeline.run(load_night(small), upto=broken)
+
+
+def test_a_stage_that_all_need_ends_the_run(small, stages):
+    """HD-07: without solved frames nothing is left to do: an error, not a list of problems."""
+    done = stages({"solved"})
+    with pytest.raises(DataredError, match="solved is broken"):
+        pipeline.run(load_night(small))
+    assert done == ["masters", "reduced", "solved"]
+
+
+def test_exit_code_where_a_stage_fails(small, stages):
+    """HD-01, HD-07: 1, with a line for what failed and for what it took along; in a file too.
+
+    Asked for by name it is 2. So does a night in three filters whose light curve names none.
+    """
+    stages({"lightcurve"})
+    result = CliRunner().invoke(app, ["run", str(small)])
+    assert result.exit_code == 1, result.output
+    lines = [line.strip() for line in result.output.splitlines()]
+    assert "lightcurve, failed: lightcurve is broken" in lines
+    assert "transit, left out: it needs the stage lightcurve" in lines
+    assert "2 problems (also in problems.ecsv):" in lines
+    assert any(line.startswith("variables  1 made") for line in lines)
+    table = Table.read(small.parent / "work" / "problems.ecsv")
+    assert list(table["stage"]) == ["lightcurve", "transit"]
+    for stage in ("lightcurve", "transit"):
+        result = CliRunner().invoke(app, ["run", str(small), "--upto", stage])
+        assert result.exit_code == 2 and "datared: lightcurve is broken" in result.output
+    stages({"stack"})
+    assert CliRunner().invoke(app, ["run", str(small)]).exit_code == 1
+    stages(set())
+    assert CliRunner().invoke(app, ["run", str(small)]).exit_code == 0
+    assert len(Table.read(small.parent / "work" / "problems.ecsv")) == 0
+
+
+def test_work_folder_that_cannot_be_written(small, tmp_path):
+    """HD-01: exit code 2 and a line that names the folder, where a trace of the program was."""
+    (tmp_path / "file").write_text("x")
+    result = CliRunner().invoke(app, ["run", str(small), "--work", str(tmp_path / "file" / "w")])
+    assert result.exit_code == 2 and "file" in result.output and "datared:" in result.output
+    assert isinstance(result.exception, SystemExit)
+
+
+def test_summary_counts_a_star_once(small):
+    """MV-01: a star has a row in each filter; it varies, and is counted, once."""
+    night = load_night(small)
+    night.work.mkdir()
+    rows = [(4, "g", "variable"), (4, "r", "variable"), (5, "g", "stable"), (6, "r", "unknown")]
+    Table(rows=rows, names=["star", "filter", "class"]).write(night.work / "variables.ecsv")
+    assert summarise(night, "variables") == ["1 of 2 stars vary (4)", "0 moving sources"]
+
+
+def test_summary_tells_of_a_dip_once(small):
+    """LC-09: without a posterior the trapezoid is told, by the transit's line, as a first look."""
+    night = load_night(small)
+    night.work.mkdir()
+    fit = {"values": {"depth": 0.0102, "mid_time": 2460000.5, "duration": 0.05}}
+    fit |= {"errors": {"depth": 0.0011, "mid_time": 0.0004}, "significant": True}
+    numbers = {"n_used": 9, "n_epochs": 10, "columns": ["flip"], "notes": [], "trapezoid": fit}
+    numbers["noise"] = {"scatter": 0.004, "beta": None}
+
+    def lines():
+        (night.work / "transit.json").write_text(json.dumps(numbers))
+        return summarise(night, "transit")
+
+    assert lines()[1:] == [
+        "no [transit] in the night file: a trapezoid only, no posterior",
+        "a dip of 1.02 +- 0.11 % at BJD_TDB 2460000.50000 +- 0.00040, 1.20 h long",
+    ]
+    fit["significant"] = False
+    assert lines()[2] == "no dip is seen"
+    median = {"median": 0.1, "error_red": 0.01}
+    names = ("radius_ratio", "mid_time", "o_minus_c")
+    numbers["posterior"] = {"parameters": dict.fromkeys(names, median), "log_evidence_red": 30.0}
+    numbers["posterior"] |= {"significant": True, "published_radius_ratio": None}
+    numbers["ephemeris"] = {}
+    assert lines()[1].startswith("Rp/R* 0.1000 +- 0.0100, mid-time") and len(lines()) == 3
+    assert ", baseline of a constant, flip; scatter" in lines()[0]
+    numbers |= {"columns_reason": "as large as in the comparison stars", "trend_stars": 20}
+    trends = "baseline of a constant and trends as large as those of 20 comparison stars"
+    assert f", {trends}; scatter" in lines()[0]
+    numbers["pattern_width"] = 0.0021
+    assert f", {trends} and the slow noise of the flat (0.21 %); scatter" in lines()[0]
 
 
 def test_second_run_is_skipped(small):

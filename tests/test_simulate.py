@@ -10,8 +10,10 @@ from astropy.io import fits
 from astropy.table import Table
 from astropy.wcs import WCS
 
+from datared.ephemeris import Ephemeris
 from datared.errors import ConfigError
-from datared.night import load_night
+from datared.events import make_planet, published_planet
+from datared.night import TransitOptions, load_night
 from datared.observatory import COLOUR_TERM, EXTINCTION, PIXEL_SCALE, ZERO_POINT
 from datared.render import star_image
 from datared.simulate import simulate_cluster, simulate_transit
@@ -123,11 +125,17 @@ def test_same_seed_same_bytes_and_another_seed_another_night(tmp_path):
         assert first[name] != second[name], name
 
 
-def test_transit_same_seed_same_bytes(tmp_path):
-    """The same for a tiny transit night."""
+def test_transit_same_seed_same_bytes(tmp_path, monkeypatch):
+    """The same for a tiny transit night; what is published of the planet changes no frame."""
+    options = {"shape": (60, 90), "n_light": 4, "field": 5}
     for name in "ab":
-        simulate_transit(tmp_path / name, seed=4, shape=(60, 90), n_light=4, field=5, **FEW)
+        simulate_transit(tmp_path / name, seed=4, **options, **FEW)
     assert digest(tmp_path / "a") == digest(tmp_path / "b")
+    monkeypatch.setattr("datared.simulate.published_planet", lambda *_: None)
+    simulate_transit(tmp_path / "c", seed=4, **options, **FEW)
+    with_it, without = digest(tmp_path / "a"), digest(tmp_path / "c")
+    assert {name for name in with_it if with_it[name] != without[name]} == {"night.toml"}
+    assert "[transit]" not in (tmp_path / "c" / "night.toml").read_text()
 
 
 def test_a_folder_with_a_night_is_refused(small_cluster):
@@ -310,6 +318,54 @@ def test_transit_truth_has_the_depth_and_the_variable(small_transit):
     mag = -2.5 * np.log10(curves["variable"])
     assert np.ptp(mag) == pytest.approx(0.2, abs=0.01)
     assert list(curves["file"]) == list(truth(small_transit, "frames")["file"])
+
+
+def test_transit_night_file_says_of_the_planet_what_a_paper_would(small_transit):
+    """LC-09: the table [transit] reads back; it predicts the night's transit, and gives no radius.
+
+    The truth lies within four of the errors that are told, here 37 s for the mid-time.
+    """
+    planet = json.loads((small_transit / "truth" / "parameters.json").read_text())
+    told = load_night(small_transit / "night.toml").transit
+    assert told.known and told.columns == () and told.radius_ratio == TransitOptions().radius_ratio
+    assert "radius_ratio" not in (small_transit / "night.toml").read_text()
+    expected = Ephemeris(told.t0, told.period, told.t0_err, told.period_err)
+    epoch = expected.epoch_of(planet["mid_time"])
+    middle, error = expected.mid_time(epoch)
+    assert epoch == 300 and error * 86400 == pytest.approx(36.7, abs=0.1)
+    assert 0 < abs(middle - planet["mid_time"]) < 4 * error
+    for name in ("scaled_axis", "impact"):
+        value, sigma = getattr(told, name)
+        assert abs(value - planet[name]) < 4 * sigma
+    away = np.subtract(told.limb_darkening, planet["limb_darkening"])
+    assert np.all(np.abs(away) < 4 * told.limb_darkening_err)
+
+
+def test_published_planet_has_the_errors_that_it_tells():
+    """LC-09: over 400 draws the pulls of every number have mean 0 and width 1.
+
+    The mean is known to 1 / sqrt(400), the width to 1 / sqrt(800): four of these. Digits that are
+    rounded off are at most a tenth of the error.
+    """
+    planet = make_planet([2460587.0, 2460587.2], 0.0105, np.random.default_rng(1))
+    pulls = []
+    for seed in range(400):
+        told = published_planet(planet, np.random.default_rng([seed, 7]))
+        t0 = planet["mid_time"] - 300 * planet["period"]
+        pulls.append([
+            (told["t0"] - t0) / told["t0_err"],
+            (told["period"] - planet["period"]) / told["period_err"],
+            *((told[n][0] - planet[n]) / told[n][1] for n in ("scaled_axis", "impact")),
+            *np.subtract(told["limb_darkening"], planet["limb_darkening"])
+            / told["limb_darkening_err"],
+        ])  # fmt: skip
+    pulls = np.array(pulls)
+    assert np.all(np.abs(pulls.mean(axis=0)) < 4 / np.sqrt(400))
+    assert np.all(np.abs(pulls.std(axis=0) - 1) < 4 / np.sqrt(800))
+    # Each has a draw of its own.
+    assert np.all(np.abs(np.corrcoef(pulls.T) - np.eye(6)) < 4 / np.sqrt(400))
+    again = published_planet(planet, np.random.default_rng([399, 7]))
+    assert again == told
 
 
 def test_transit_field_drifts_and_a_star_crosses_the_edge(small_transit):

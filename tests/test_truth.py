@@ -22,7 +22,7 @@ from datared.photometry import aperture_photometry
 from datared.render import star_image
 from datared.repeats import compare_repeats
 from datared.summary import summarise
-from datared.transit import fit_transit
+from datared.transitfit import fit_transit
 
 pytestmark = pytest.mark.slow
 
@@ -50,8 +50,8 @@ def cluster(once, cluster_toml):
 
 @pytest.fixture(scope="module")
 def transit(once, transit_toml):
-    """The transit night with its light curve."""
-    return reduced(once, "transit", transit_toml, ("lightcurve",))
+    """The transit night with its light curve and its planet."""
+    return reduced(once, "transit", transit_toml, ("transit",))
 
 
 def true_stars(night, stars, *, share=0.002):
@@ -358,6 +358,22 @@ def test_light_curve_holds_the_planet(transit):
     assert abs(depth - truth["depth"]) < 3 * depth_err and depth_err < 0.001
 
 
+def test_planet_of_the_night_file_is_found(transit):
+    """LC-09: from raw frames to the posterior: time and depth within two errors of the truth.
+
+    The night file says of the planet what a paper would, neither its radius nor this mid-time.
+    """
+    truth = json.loads((transit.truth / "parameters.json").read_text())
+    numbers = json.loads((transit.work / "transit.json").read_text())
+    found = numbers["posterior"]["parameters"]
+    for name in ("mid_time", "depth", "depth_mid", "radius_ratio", "duration"):
+        one = found[name]
+        assert abs(one["median"] - truth[name]) < 2 * one["error_red"], name
+    # An error that is too large would pass all of that.
+    assert found["mid_time"]["error"] < 2 / 1440 and found["depth"]["error"] < 0.0012
+    assert numbers["posterior"]["significant"] and numbers["noise"]["beta"] < 1.3
+
+
 def test_summary_says_what_was_found(cluster, transit):
     """The lines that `datared run` prints hold the numbers of the tables."""
     assert "px (0.0" in summarise(cluster, "solved")[0]
@@ -369,8 +385,12 @@ def test_summary_says_what_was_found(cluster, transit):
         " 4 frames, 120 s",
     ]
     assert summarise(cluster, "masters") == [] and summarise(cluster, "lightcurve") == []
-    dip = summarise(transit, "lightcurve")[-1]
-    assert dip.startswith("a dip of 1.") and "BJD_TDB 2460587.44" in dip
+    epochs, scatter = summarise(transit, "lightcurve")
+    assert "of 120 epochs in r" in epochs and scatter.startswith("scatter from frame to frame 0.")
+    found, time, late, *_ = summarise(transit, "transit")
+    assert "120 epochs, baseline of a constant" in found and "scatter around the model 0." in found
+    assert time.startswith("Rp/R* 0.1") and "BJD_TDB 2460587.44" in time
+    assert "min after the prediction" in late
 
 
 def test_injected_troublemakers_are_no_comparison_stars(transit):
