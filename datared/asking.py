@@ -29,14 +29,18 @@ class Question:
         The tolerance is a fraction of the answer instead.
     needs : str
         Where the answer comes from: the truth of a simulated night of the kind ``"cluster"``,
-        ``"transit"`` or ``"any"``; the ``"photometry"`` or the ``"magnitudes"`` of any night, also
-        of a real one (see `datared.nightnumbers`); or nothing but the question, if empty.
+        ``"transit"`` or ``"any"``; the ``"photometry"``, the ``"magnitudes"``, the
+        ``"lightcurve"`` or the ``"comparison"`` stars of any night, also of a real one (see
+        `datared.nightnumbers` and `datared.curvenumbers`); or nothing but the question, if empty.
     mistakes : tuple of (callable, str)
         Typical wrong answers (a number or a range, found like ``answer``) and what to say.
     hint : str
         Said after any other wrong answer.
     points : tuple of str
         For an answer in words: what to compare it with.
+    listed : bool
+        The answer is a list of whole numbers, in any order: ``answer`` gives a dictionary of those
+        that have to be in it, with the reason of each, and a set of those that may be in it.
     """
 
     id: str
@@ -50,6 +54,7 @@ class Question:
     mistakes: tuple = ()
     hint: str = ""
     points: tuple = ()
+    listed: bool = False
 
 
 def number(value, rel=0.01, **more):

@@ -14,34 +14,22 @@ import numpy as np
 from astropy.table import Table
 from astropy.time import Time
 
+from .curvenumbers import comparison_numbers, curve_numbers
 from .errors import ConfigError
 from .frames import inventory
+from .mistakes import known_mistake, unit_mistake
 from .nightnumbers import magnitude_numbers, photometry_numbers
 from .questions import QUESTIONS
 
 __all__ = ["Check", "ask", "check", "questions", "read_truth"]
 
-#: Factors between units that are often taken for each other, and what to ask.
-FACTORS = {
-    206264.806: "Is your angle in the right unit? A radian has 206265 arcseconds.",
-    3600.0: "Is your angle in the right unit? A degree has 3600 arcseconds.",
-    86400.0: "Is your time in the right unit? A day has 86400 seconds.",
-    1440.0: "Is your time in the right unit? A day has 1440 minutes.",
-    60.0: "Is there a factor 60? Think of minutes and seconds, or arcmin and arcsec.",
-    24.0: "Is there a factor 24? Think of days and hours.",
-    57.2957795: "Is your angle in degrees or in radians?",
-    15.0: "Is there a factor 15? An hour of right ascension is 15 degrees.",
-    1e9: "Is there a factor of a billion? Think of nanometres and metres, or years.",
-    1e6: "Is there a factor of a million? Think of micrometres and metres.",
-    1e3: "Is there a factor 1000? Think of thousandths, or of kilo and milli.",
-    100.0: "Is there a factor 100? Think of per cent, or of centimetres.",
-    921.034: "Is it thousandths of the flux (ppt) or magnitudes?",
-    2.0: "Is there a factor 2? Think of radius and diameter, or of start and middle.",
-    2.5: "Is there a factor 2.5? Think of the definition of magnitudes.",
-}
-
 #: Where the numbers come from that a night's own tables tell.
-MEASURED = {"photometry": photometry_numbers, "magnitudes": magnitude_numbers}
+MEASURED = {
+    "photometry": photometry_numbers,
+    "magnitudes": magnitude_numbers,
+    "lightcurve": curve_numbers,
+    "comparison": comparison_numbers,
+}
 
 
 @dataclass(frozen=True)
@@ -83,9 +71,9 @@ def check(question, answer, *, night=None, expected=None, tolerance=None, unit=N
     question : str
         Name of a question of the book (`questions` lists them), or any name if ``expected`` is
         given.
-    answer : number, Quantity, Time or str
+    answer : number, Quantity, Time, str or sequence of int
         A number in the unit of the question; a `Quantity` in any unit that can be converted; a
-        `Time` in TDB for a Julian date; words where words are asked.
+        `Time` in TDB for a Julian date; words where words are asked; a list where one is asked.
     night : Night, optional
         The night that the answer was measured on, where the question depends on it: mostly a
         simulated one, with its truth.
@@ -125,6 +113,8 @@ def check(question, answer, *, night=None, expected=None, tolerance=None, unit=N
         )
     if expected is None and known.answer is None:
         return _words(known, answer)
+    if expected is None and known.listed:
+        return _members(known, answer, night)
     unit = unit or (known.unit if known else "")
     try:
         value = _value(answer, unit)
@@ -143,10 +133,10 @@ def check(question, answer, *, night=None, expected=None, tolerance=None, unit=N
     slack = tolerance * (1 + 1e-9) + 1e-12
     if low - slack <= value <= high + slack:
         return Check(question, True, "Right.")
-    wrong = _known_mistake(value, mistakes, truth)
+    wrong = known_mistake(value, mistakes, truth)
     if wrong is None:
         size = "large" if value > high else "small"
-        hint = _unit_mistake(value, low, high, tolerance, truth, known)
+        hint = unit_mistake(value, low, high, tolerance, truth, known)
         wrong = f"your number is too {size}. {hint}".strip()
     return Check(question, False, f"Not yet: {wrong}")
 
@@ -186,8 +176,8 @@ def questions(page=None):
     -------
     astropy.table.Table
         Columns ``id``, ``page``, ``question``, ``unit``, ``answer`` (``number`` or ``words``) and
-        ``night`` (the kind of simulated night that is needed, or ``photometry`` or ``magnitudes``
-        where the tables of any night will do).
+        ``night`` (the kind of simulated night that is needed, or ``photometry``, ``magnitudes``,
+        ``lightcurve`` or ``comparison`` where the tables of any night will do).
     """
     pages = {question.page for question in QUESTIONS.values()}
     if page is not None and page not in pages:
@@ -217,8 +207,9 @@ def read_truth(night, question):
     dict
         What ``truth/parameters.json`` holds, with the numbers of frames ``n_bias`` and ``n_light``,
         the ``fwhm`` (px) of the first frame in r, or of the first frame, and ``header_scale``, the
-        pixel scale (arcsec) by the headers of the lights. For a question about the photometry or
-        the magnitudes of the night, the numbers of `datared.nightnumbers` instead.
+        pixel scale (arcsec) by the headers of the lights. For a question about the photometry, the
+        magnitudes or the light curve of the night, the numbers of `datared.nightnumbers` or
+        `datared.curvenumbers` instead.
 
     Raises
     ------
@@ -259,7 +250,13 @@ def read_truth(night, question):
 def _measured(night, question):
     """Numbers of the night's own photometry, where they tell what this question asks."""
     numbers = MEASURED[question.needs](night)
-    if not np.all(np.isfinite(question.answer(numbers))):
+    wanted = question.answer(numbers)
+    if wanted is None or not (question.listed or np.all(np.isfinite(wanted))):
+        if question.needs in ("lightcurve", "comparison"):
+            raise ConfigError(
+                f"The night {night.name!r} cannot answer {question.id}: it has no target, too few "
+                "epochs or too few good comparison stars. Take the sample night transit."
+            )
         raise ConfigError(
             f"The night {night.name!r} cannot answer {question.id}: it has too few bright stars "
             "without flags, one radius only, no gain, or no meridian flip, or too few exposures. "
@@ -302,49 +299,24 @@ def _words(question, answer):
     return Check(question.id, None, f"Compare your answer with these points.\n{points}")
 
 
-def _known_mistake(value, mistakes, truth):
-    """Say which of the typical mistakes gives this number, or None."""
-    found = []
-    for wrong, text in mistakes:
-        ends = wrong(truth)
-        first, last = (ends, ends) if np.ndim(ends) == 0 else ends
-        margin = 0.0 if np.ndim(ends) else max(0.01 * abs(first), 1e-9)
-        if first - margin <= value <= last + margin:
-            found.append((abs(value - (first + last) / 2), text))
-    # Two mistakes may give nearly the same number: the closer one was made.
-    return min(found)[1] if found else None
-
-
-def _unit_mistake(value, low, high, tolerance, truth, question):
-    """Hint for a number that is right but for a sign or a unit, else the question's own hint."""
-    own, asked = (question.hint, question.unit) if question else ("", "")
-    if low > 2.4e6:  # A Julian date.
-        if abs(value + 2400000.5 - low) < 0.5:
-            return "This is a modified Julian date: the offset to a Julian date is 2400000.5."
-        return own if abs(value - low) < 1 else f"Give the whole Julian date. {own}"
-    # The finer of two candidates wins: 60 must not pass for 57.3.
-    margin = min(max(0.01, tolerance / max(abs(low), abs(high), 1e-300)), 0.02)
-
-    def near(factor, margin=margin):
-        ends = sorted((low * factor, high * factor))
-        return ends[0] - margin * abs(ends[0]) <= value <= ends[1] + margin * abs(ends[1])
-
-    if low * high > 0:
-        if near(-1.0):
-            return "Look at the sign."
-        if truth and question.unit == "adu" and (near(truth["gain"]) or near(1 / truth["gain"])):
-            return "Is your number in electrons or in ADU?"
-        for factor, text in FACTORS.items():
-            # Of a factor of two the question's own hint says more. Only magnitudes are like ppt.
-            if (factor < 3 and own) or (factor == 921.034 and asked not in ("", "mag")):
-                continue
-            if near(factor) or near(1 / factor):
-                return text
-        coarse = tolerance / max(abs(low), abs(high))  # Rough answers have rough mistakes.
-        for factor in (1e3, 1e6, 1e9):
-            # A tolerance as wide as the answer itself, as of [Fe/H] near 0, tells no factor.
-            if coarse < 0.5 and (near(factor, coarse) or near(1 / factor, coarse)):
-                return FACTORS[factor]
-        if near(1 / (low * high)):
-            return "Is it the reciprocal that is asked?"
-    return own
+def _members(question, answer, night):
+    """Compare a list of whole numbers with those that have to be and those that may be in it."""
+    answer = list(answer) if isinstance(answer, set | frozenset) else answer
+    try:
+        numbers = np.asarray([] if answer is None else answer)
+    except ValueError:  # Lists of different lengths in the list.
+        numbers = np.empty(0)
+    if not numbers.size or numbers.dtype.kind not in "iu":
+        return Check(question.id, False, "Not yet: give a list of whole numbers, such as [2, 5].")
+    needed, allowed = question.answer(read_truth(night, question))
+    given = set(numbers.ravel().tolist())
+    missing, extra = sorted(set(needed) - given), given - set(needed) - set(allowed)
+    told = []
+    if missing:
+        why = ", ".join(dict.fromkeys(needed[k] for k in missing))
+        told.append(f"{len(missing)} missing ({why}).")
+    if extra:
+        told.append(f"{len(extra)} too many.")
+    if told:
+        return Check(question.id, False, " ".join(["Not yet:", *told, question.hint]).strip())
+    return Check(question.id, True, "Right.")

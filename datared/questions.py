@@ -23,7 +23,7 @@ def _bias_noise(truth):
 
 
 def _near(width):
-    """Range of what is measured for a width, as in the answer to A6."""
+    """Range of what is measured, or read from a figure."""
     return 0.96 * width, 1.04 * width
 
 
@@ -219,5 +219,86 @@ _LIST = [
     ),
 ]  # fmt: skip
 
+#: Of the pages that go further: what varies and moves, and a real planet.
+_FURTHER = [
+    Question(
+        "V1", "variables",
+        "Of 200 constant stars, how many do you expect to be called variable, if each has a chance "
+        "of 1 % to look so by accident?",
+        **number(200 * 0.01, hint="Each star is one try."),
+        mistakes=((lambda t: 1 - 0.99**200, "That is the chance that it happens at all."),
+                  (lambda t: 0.01, "That is one star. You look at 200.")),
+    ),
+    Question(
+        "V2", "variables", "What is the period of the variable star of the night, in minutes?",
+        unit="min", answer=lambda t: 1440 * t["variable"]["period"], tolerance=0.03, relative=True,
+        needs="transit",
+        mistakes=((lambda t: _near(720 * t["variable"]["period"]),
+                   "Fold the curve with your period: do all cycles look the same?"),
+                  (lambda t: _near(2880 * t["variable"]["period"]),
+                   "Fold the curve with your period: how many waves are in one period?"),
+                  (lambda t: _near(t["variable"]["period"]), "That is in days.")),
+        hint="Read the place of the highest peak of the periodogram.",
+    ),
+    Question(
+        "V3", "variables", "How fast does the moving object move, in arcsec per minute?",
+        answer=lambda t: t["mover"]["rate_per_minute"], tolerance=0.06, relative=True,
+        needs="transit",  # With a ruler on the figure.
+        mistakes=((lambda t: _near(t["mover"]["rate_per_minute"] / t["pixel_scale"]),
+                   "That is in pixels per minute."),
+                  (lambda t: _near(1.5 * t["mover"]["rate_per_minute"]),
+                   "That is from one frame to the next: how many minutes lie between them?"),
+                  (lambda t: _near(60 * t["mover"]["rate_per_minute"]),
+                   "That is arcsec per hour.")),
+        hint="Divide the whole way by the whole time. Did you multiply RA by cos(dec)?",
+    ),
+    Question(
+        "V4", "variables",
+        "An object moves 12 arcsec from one frame to the next. The matching radius is 2 arcsec. "
+        "What does the clustering make of it, and how would you find it?",
+        points=("How many neighbours does each of its detections have?",
+                "What do you do with the detections that are in no cluster?",
+                "How many of them lie by chance on a straight line, at the right times?"),
+    ),
+    Question(
+        "H1", "hat-p-32",
+        "An ephemeris has T0 known to 0.000049 d and a period of 2.150 d known to 0.00000013 d. "
+        "How many years after T0 is the predicted time uncertain by one minute?",
+        unit="yr",
+        **number(2.15 * math.sqrt(1 / 1440**2 - 4.9e-5**2) / 1.3e-7 / 365.25, 0.02),
+        mistakes=((lambda t: _near(1 / 1440 / 1.3e-7), "That is the number of periods."),
+                  (lambda t: _near(1 / 1440 / 1.3e-7 / 365.25),
+                   "That is the number of periods over 365.25: how long is a period?")),
+        hint="The error of E times P is E times the error of P.",
+    ),
+    Question(
+        "H2", "hat-p-32",
+        "The star has 1.225 radii of the Sun, one radius of the Sun is 9.73 radii of Jupiter, and "
+        "the planet takes away 2.25 % of the light. How many radii of Jupiter has the planet? "
+        "(Leave limb darkening aside.)",
+        **number(1.225 * 9.73 * math.sqrt(0.0225), 0.01),
+        mistakes=((lambda t: 1.225 * 9.73 * 0.0225, "Light is covered by area, not by radius."),
+                  (lambda t: 9.73 * math.sqrt(0.0225), "How large is the star?"),
+                  (lambda t: 1.225 * math.sqrt(0.0225), "That is in radii of the Sun.")),
+        hint="The depth is the ratio of the areas of the two discs.",
+    ),
+    Question(
+        "H3", "hat-p-32", "Which part of your result would be better with flat frames, which not?",
+        points=("What does a star do on the camera in this night?",
+                "What would be left if the mount followed the sky perfectly?",
+                "What does a flat do against the noise of the photons?"),
+    ),
+    Question(
+        "H4", "hat-p-32",
+        "Somebody fits all sets of columns to the whole curve, and keeps the one that makes the "
+        "dip deepest. What happens to the depth, and to its error?",
+        points=("How many sets are there? One of them gives the deepest dip by accident.",
+                "Does the error of the fit know of the search?",
+                "How could you test it on stars without a planet?"),
+    ),
+]  # fmt: skip
+
 #: Every question by its name.
-QUESTIONS = {question.id: question for question in [*_LIST, *STAR_QUESTIONS, *RESULT_QUESTIONS]}
+QUESTIONS = {
+    question.id: question for question in [*_LIST, *STAR_QUESTIONS, *RESULT_QUESTIONS, *_FURTHER]
+}

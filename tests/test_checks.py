@@ -13,7 +13,9 @@ from astropy.table import Table
 from astropy.time import Time
 
 from datared import checks
+from datared.apertures import BAD_PIXEL, EDGE, SATURATED
 from datared.checks import check
+from datared.curvenumbers import comparison_numbers, curve_numbers
 from datared.errors import ConfigError
 from datared.nightnumbers import magnitude_numbers, photometry_numbers
 from datared.questions import QUESTIONS
@@ -22,6 +24,7 @@ TRUTH = {
     "transit": {
         "mid_time": 2460587.43, "ingress_start": 2460587.4085, "egress_end": 2460587.4608,
         "depth": 0.0105, "depth_mid": 0.0116, "radius_ratio": 0.10247,
+        "variable": {"period": 0.058}, "mover": {"rate_per_minute": 0.5},
     },
     "cluster": {"age": 1.2, "distance": 2042.0, "metallicity": 0.1, "a_v": 0.325},
 }  # fmt: skip
@@ -50,12 +53,13 @@ GOLDEN = {
     "Q1": 0.503, "Q3a": 2.512, "Q3b": 0.0108, "Q3c": 0.00109, "B1": 500.0, "B2": 2.0,
     "B3": 88.56, "B4": 10.0, "T1": 22500, "P1": 4999.98, "S1": 16, "S2": 0.87,
     "A3": 10, "A5": 4, "A7": 0.15625, "A8": 0.22176, "P2": 76.77, "P7": 4750, "P8": 1.5,
-    "PSF1": 1.25, "PSF2": 8000, "PSF3": 0.03266,
+    "PSF1": 1.25, "PSF2": 8000, "PSF3": 0.03266, "Q18c": 1.5524, "Q20a": 2.0, "Q21b": 0.005,
+    "V1": 2, "H1": 31.37, "H2": 1.788,
 }  # fmt: skip
 MEASURED = {
     "transit": {
-        "Q18a": 2460587.4095, "Q18b": 2460587.4601, "Q19a": 0.01146, "Q19b": 10.5, "Q21": 0.1025,
-        "D1": 15, "Q4": 3.5 / 0.376 / 3 * 1.2, "A1": 1.21, "A6": 2.93,
+        "Q18a": 2460587.4095, "Q18b": 2460587.4601, "Q19a": 0.01146, "Q19b": 10.5, "Q21a": 0.1025,
+        "D1": 15, "Q4": 3.5 / 0.376 / 3 * 1.2, "A1": 1.21, "A6": 2.93, "V2": 83.5, "V3": 0.49,
     },
     "cluster": {"Q9a": 1.0, "Q9b": 2100, "Q9c": 0.0, "Q9d": 0.4, "D1": 15, "A1": 1.2099,
                 "A2": 20.3, "A6": 2.4 * 1.214},
@@ -64,7 +68,7 @@ MEASURED = {
 
 @pytest.mark.parametrize("name", GOLDEN)
 def test_self_checks_accept_golden_numbers(name):
-    """The numbers of the formula sheet are right, also as numpy scalars and quantities."""
+    """Q18, Q20, Q21: numbers of the formula sheet are right, also as scalars and quantities."""
     assert check(name, GOLDEN[name]).ok
     unit = u.Unit(QUESTIONS[name].unit)
     assert check(name, np.float32(GOLDEN[name]) * unit).ok
@@ -73,7 +77,7 @@ def test_self_checks_accept_golden_numbers(name):
 
 @pytest.mark.parametrize(("kind", "name"), [(k, n) for k in MEASURED for n in MEASURED[k]])
 def test_self_checks_read_the_truth_of_the_night(night, kind, name):
-    """Answers that depend on the night are compared with its truth."""
+    """F14, Q18, Q19, Q21: answers that depend on the night are compared with its truth."""
     value = MEASURED[kind][name]
     assert check(name, value, night=night(kind)).ok
     far = value + 0.05 if value > 2e6 else 2.1 * value + 0.6
@@ -127,6 +131,24 @@ def test_self_checks_installation():
         ("PSF2", 4000, "star 2"),
         ("PSF3", 0.073, "upper end"),
         ("PSF3", 4.9, "number of stars"),
+        ("Q18c", 1.5, "first transit"),
+        ("Q18c", 1.9, "in squares"),
+        ("Q18c", 0.4019, "same period"),
+        ("Q18c", 90, "seconds"),
+        ("Q20a", 2.5, "prediction has"),
+        ("Q20a", 1.43, "in squares"),
+        ("Q20a", 3.33, "measurement has"),
+        ("Q21b", 0.0012, "areas"),
+        ("V1", 0.866, "at all"),
+        ("V1", 0.01, "one star"),
+        ("H1", 5342, "periods"),
+        ("H1", 14.6, "how long"),
+        ("H2", 0.268, "by area"),
+        ("H2", 1.46, "the star"),
+        ("H2", 0.184, "of the Sun"),
+        ("Q21b", 0.01, "one half"),
+        ("Q21b", 0.0346, "drawn from"),
+        ("Q21b", 0.0417, "relative error"),
     ],
 )
 def test_self_checks_unit_mistakes_give_a_hint(name, answer, word):
@@ -142,9 +164,15 @@ def test_self_checks_unit_mistakes_give_a_hint(name, answer, word):
         ("Q19a", 10.5, "ppt"),
         ("Q19b", 0.01146, "magnitudes"),
         ("Q19b", 0.0105, "ppt"),
-        ("Q21", 0.0105, "areas"),
+        ("Q21a", 0.0105, "areas"),
         ("Q18a", 2460587.4085 - 8 / 1440, "middle of the exposures"),
         ("Q18b", 60586.9608, "modified"),
+        ("V2", 41.8, "all cycles"),
+        ("V2", 167, "waves"),
+        ("V2", 0.058, "in days"),
+        ("V3", 0.412, "pixels"),
+        ("V3", 0.75, "from one frame"),
+        ("V3", 30, "per hour"),
         ("Q18b", 0.4608, "whole Julian date"),
         ("Q4", 3.1 * 0.376, "electrons"),
         ("Q4", 9.31, "one frame"),
@@ -250,8 +278,8 @@ def test_times_must_be_tdb(night):
 
 def test_expected_value_for_own_questions_and_literature():
     """An expected value replaces the truth, for questions of the book and for others."""
-    assert check("Q21", 0.149, expected=0.1489, tolerance=0.004)
-    assert not check("Q21", 0.16, expected=0.1489, tolerance=0.004)
+    assert check("Q21a", 0.149, expected=0.1489, tolerance=0.004)
+    assert not check("Q21a", 0.16, expected=0.1489, tolerance=0.004)
     assert check("mine", 5.0, expected=(4, 6)).ok
     assert check("mine", 2000 * u.m, expected=2.0, unit="km").ok
     assert "1000" in check("mine", 2000, expected=2.0).message
@@ -293,6 +321,8 @@ def test_questions_count_and_pages():
     assert {"intro", "installation", "data", "astrometry", "photometry", "stack"} <= pages
     assert len(checks.questions()) == len(QUESTIONS)
     assert set(checks.questions("stack")["id"]) == {"S1", "S2"}
+    assert set(checks.questions("variables")["id"]) == {"V1", "V2", "V3", "V4"}
+    assert set(checks.questions("hat-p-32")["id"]) == {"H1", "H2", "H3", "H4"}
     for page in ("astrometry", "photometry"):
         asked = checks.questions(page)
         assert len(asked) >= 5 and set(asked["answer"]) == {"number"}
@@ -310,7 +340,7 @@ def test_truth_of_a_simulated_night(transit_toml):
     night = load_night(transit_toml)
     truth = json.loads((night.truth / "parameters.json").read_text(encoding="utf-8"))
     assert check("Q18a", truth["ingress_start"], night=night)
-    assert check("Q21", truth["radius_ratio"], night=night)
+    assert check("Q21a", truth["radius_ratio"], night=night)
     assert check("D1", 120, night=night)
     assert check("A1", 206.264806 * 7.52 / 1282, night=night)  # XPIXSZ and FOCALLEN
     frames = Table.read(night.truth / "frames.ecsv")
@@ -481,6 +511,102 @@ def test_q6_q7_aperture_and_errors_are_asked_and_taught():
         assert word in text, word
 
 
+# A night of 14 stars on 80 frames, in two apertures, whose faults are put in one by one.
+NOISE = 0.003
+
+
+def curve_night(*, step=0.02, n_epoch=80, flip=40):
+    """Tables of a night with a target (star 1), two stars of one flat, and three bad stars."""
+    rng = np.random.default_rng(11)
+    n_star = 14
+    light = 1e6 * 10 ** (-0.04 * np.arange(n_star))
+    common = 1 + 0.05 * np.sin(np.arange(n_epoch) / 9.0)
+    relative = 1 + NOISE * rng.standard_normal((n_star, n_epoch))
+    flipped = np.arange(n_epoch) >= flip
+    relative[[3, 4]] *= np.where(flipped, 1 + step, 1.0)  # two places of the same wrong flat
+    relative[[5, 6]] *= np.where(flipped, 1 - step, 1.0)
+    relative[7] *= 1 + 0.1 * np.sin(np.arange(n_epoch) / 4.0)
+    flux = light[:, None] * common * relative
+    flags = np.zeros(flux.shape, int)
+    flags[0] = SATURATED
+    flags[9, :30], flux[9, :30] = EDGE, np.nan
+    flags[10, [11, 50]] = BAD_PIXEL
+    stack = [np.stack([a, a], axis=2) for a in (flux * 60, NOISE * flux * 60, flags)]
+    epochs = Table({"epoch": np.arange(n_epoch), "filter": ["r"] * n_epoch, "flipped": flipped})
+    epochs["file"] = [f"{k}.fits" for k in range(n_epoch)]
+    epochs["exptime"], epochs["fwhm"] = 60.0, 2.5
+    epochs["bjd_tdb_mid"] = epochs["jd_utc_mid"] = 2460587.4 + np.arange(n_epoch) / 960
+    epochs["airmass"] = np.linspace(1.1, 1.4, n_epoch)
+    stars = Table({"star": np.arange(n_star), "target": np.arange(n_star) == 1})
+    stars["ra"], stars["dec"] = 30 + 0.02 * np.arange(n_star), 40 + 0.01 * np.arange(n_star)
+    places = np.tile(np.arange(n_star)[:, None] * 40.0 + 20, n_epoch)
+    return SimpleNamespace(
+        name="curve", stars=stars, epochs=epochs, radii=(1.0, 1.5), default_radius=0, gain=2.0,
+        radius_unit="fwhm", flux=stack[0], flux_err=stack[1], flags=stack[2], sky=0 * flux,
+        sky_err=0 * flux, x=places, y=places,
+    )  # fmt: skip
+
+
+def test_q13_to_q17_numbers_come_from_the_tables_of_the_night():
+    """Q13, Q14, Q16, Q17, LC-03: injected airmass, noise, steps and bad pixels are the answers."""
+    night = curve_night()
+    numbers = curve_numbers(night)
+    assert numbers["airmass_range"] == pytest.approx(0.3)
+    # The MAD of 80 values is known to 1.17 / sqrt(160), the median of nine to about half of it;
+    # the common median of twelve takes up to a tenth of the noise.
+    noise = 2.5 / np.log(10) * NOISE
+    assert numbers["scatter_sides"] == pytest.approx(noise, rel=0.15)
+    assert numbers["scatter"] > 1.15 * numbers["scatter_sides"]
+    # Two stars with the same step of 0.02 in 0.003 noise, then only noise: 1 / sqrt(80) each.
+    assert numbers["correlation"] > 0.8 > 3.5 / np.sqrt(80) > abs(numbers["correlation_sides"])
+    assert comparison_numbers(night)["left_out"] == 2
+    assert check("Q13a", 0.033, night=night)
+    assert "change of the airmass" in check("Q13a", 0.3, night=night).message
+    assert "in all" in check("Q13a", 0.143, night=night).message
+    assert check("Q14a", 1e3 * noise, night=night) and check("Q14a", noise * u.mag, night=night)
+    assert "jumps" in check("Q14a", 1e3 * numbers["scatter"], night=night).message
+    assert "calibrate itself" in check("Q14a", 0.3e3 * noise, night=night).message
+    assert check("Q16a", numbers["correlation_sides"] + 0.04, night=night)
+    assert "before" in check("Q16a", numbers["correlation"], night=night).message
+    assert check("Q17a", 2, night=night) and not check("Q17a", 3, night=night)
+
+
+def test_q15_list_of_stars_is_compared_with_the_reasons_of_the_package():
+    """Q15, LC-04: the injected bad stars are asked for; doubts about brightness are free."""
+    night = curve_night()
+    numbers = comparison_numbers(night)
+    assert numbers["refused"] == {0: "saturated", 7: "variable", 9: "at the edge"}
+    for right in ([0, 7, 9], (9, 7, 0), {0, 7, 9}, np.array([0, 7, 9])):
+        assert check("Q15a", right, night=night).ok
+    missed = check("Q15a", [0, 9], night=night)
+    assert missed.ok is False and "1 missing (variable)" in missed.message
+    assert "1 too many" in check("Q15a", [0, 7, 9, 2], night=night).message
+    for wrong in (None, [], "0, 7, 9", [0.5, 7.0], 3.5, [[0], [7, 9]], {"a": 1}):
+        answer = check("Q15a", wrong, night=night)
+        assert answer.ok is False and "list of whole numbers" in answer.message
+    # A star that is refused for its brightness may be in the list, and need not.
+    night.flux[13] /= 50
+    assert 13 in comparison_numbers(night)["judged"]
+    assert check("Q15a", [0, 7, 9], night=night) and check("Q15a", [0, 7, 9, 13], night=night)
+
+
+@pytest.mark.parametrize("name", ["Q13a", "Q14a", "Q15a", "Q16a", "Q17a"])
+def test_self_checks_of_light_curves_say_what_the_night_lacks(name):
+    """Q13 to Q17: a night without a flip, a target or stars cannot answer; the message says so."""
+    with pytest.raises(ConfigError, match="night=night"):
+        check(name, 1, night=None) if name != "Q15a" else check(name, [1])
+    night = curve_night()
+    for part in ("flux", "flux_err", "flags", "x", "y", "sky", "sky_err"):
+        setattr(night, part, getattr(night, part)[:2])
+    night.stars = night.stars[:2]
+    night.epochs["airmass"] = np.nan
+    with pytest.raises(ConfigError, match="sample night transit"):
+        check(name, [1] if name == "Q15a" else 1, night=night)
+    if name in ("Q14a", "Q16a"):
+        with pytest.raises(ConfigError, match="sample night transit"):
+            check(name, 1, night=curve_night(flip=80))
+
+
 def test_answers_are_not_in_the_book():
     """ED-01: no page, not even a hidden cell of it, computes with the answers of the package."""
     book = Path(__file__).resolve().parents[1] / "book"
@@ -492,12 +618,16 @@ def test_answers_are_not_in_the_book():
         "astrometry": r"\b10 (terms|stars are needed)|0\.156|0\.22[12]\b|20\.2\d?\b",
         "photometry": r"\b(4750|4999\.98|76\.[78]\d*)\b|\bfactor (of )?1\.5\b(?! or so)",
     }
-    diagram = (book / "CMD.ipynb").read_text(encoding="utf-8")
-    assert all(rf"\"{name}\"" in diagram for name in checks.questions("CMD")["id"])
-    assert not re.search(r"check\(\\?[\"']", diagram)
+    for page in ("CMD", "lightcurve"):
+        page_text = (book / f"{page}.ipynb").read_text(encoding="utf-8")
+        assert all(rf"\"{name}\"" in page_text for name in checks.questions(page)["id"]), page
+        assert not re.search(r"check\(\\?[\"']", page_text), page
+    # Depth and radius of the simulated planet, of the formula sheet.
+    assert not re.search(r"\b(10\.5|11\.[56]|0\.0105|0\.0114\d?|0\.102\d?)\b", page_text)
     # The page on shapes is optional (000-28): the others stand without it.
     if (book / "psf.ipynb").is_file():
         told["psf"] = r"\b(8000|0\.0327)\b"
+    told |= {"variables": r"\b(83\.5\d*|0\.058)\b", "hat-p-32": r"\b(31\.[34]\d?|1\.79)\b"}
     for page, numbers in told.items():
         cells = json.loads((book / f"{page}.ipynb").read_text(encoding="utf-8"))["cells"]
         text = "\n".join("".join(cell["source"]) for cell in cells)
