@@ -8,16 +8,12 @@ Each night is simulated, reduced, calibrated and fitted in a process of its own.
 line of a file, so a run that was stopped goes on where it was: nights in the file are not repeated.
 """
 
-import argparse
 import json
 import math
-import os
 import shutil
 import statistics
-import sys
 import tempfile
 import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import common
@@ -193,39 +189,6 @@ def against(samples, true, weights=None):
 # --- all nights ----------------------------------------------------------------------------------
 
 
-def measure(options):
-    """Run the nights that are not in the file yet; return all."""
-    seeds = range(options.first, options.first + options.nights)
-    done = read_lines(options.lines)
-    deadline = time.monotonic() + 60 * options.minutes
-
-    def one(seed):
-        if time.monotonic() > deadline:
-            return
-        arguments = ["--steps", str(options.steps), "--folder", str(options.folder)]
-        # Each child has one core; the libraries of linear algebra would take all.
-        limits = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
-        result = common.spawn(__file__, str(seed), arguments, quiet=True, **limits)
-        if "failed" in result:
-            return
-        print(f"night {seed}: {result['seconds']:.0f} s", file=sys.stderr, flush=True)
-        with options.lines.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(result) + "\n")
-
-    with ThreadPoolExecutor(options.workers) as pool:
-        list(pool.map(one, [seed for seed in seeds if seed not in done]))
-    done = read_lines(options.lines)
-    return [done[seed] for seed in seeds if seed in done]
-
-
-def read_lines(path):
-    """Results by seed."""
-    if not path.is_file():
-        return {}
-    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    return {line["seed"]: line for line in lines}
-
-
 def table(nights, options):
     """Lines of the tables."""
     lines = [
@@ -315,32 +278,14 @@ def coverage(nights):
 
 def main():
     """Read the options and run."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--nights", type=int, default=20)
-    parser.add_argument("--first", type=int, default=101, help="seed of the first night")
-    parser.add_argument("--workers", type=int, default=2, help="nights at a time")
-    parser.add_argument("--minutes", type=float, default=60, help="no night begins after these")
+    parser = common.nights_parser(__doc__, nights=20, minutes=60)
     parser.add_argument("--steps", type=int, default=1200, help="most steps of a fit")
-    parser.add_argument("--lines", type=Path, help="one line per night; goes on where it ends")
-    parser.add_argument("--folder", type=Path, help="nights are simulated here, and removed")
-    parser.add_argument("--readme", action="store_true", help="put the table into README.md")
-    parser.add_argument("--child", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child is not None:
-        child(options.child, options)
+        child(int(options.child), options)
         return
-    places = {str(options.lines), str(options.folder), "--lines", "--folder"}
-    options.words = [word for word in sys.argv[1:] if word not in places]
-    options.load = os.getloadavg()[0]
-    temporary = tempfile.mkdtemp(prefix="benchmark-") if options.folder is None else None
-    options.folder = Path(temporary or options.folder).absolute()
-    options.folder.mkdir(parents=True, exist_ok=True)
-    options.lines = options.lines or options.folder / "nights.jsonl"
-    try:
-        nights = measure(options)
-    finally:
-        if temporary:
-            shutil.rmtree(temporary, ignore_errors=True)
+    with common.scratch(options):
+        nights = common.run_nights(__file__, options, ["--steps", str(options.steps)])
     if not nights:
         raise SystemExit("no night was measured; the reasons are above")
     lines = table(nights, options)

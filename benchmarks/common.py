@@ -1,6 +1,7 @@
 """What the benchmarks share: options, children that measure, medians, rows of tables, README."""
 
 import argparse
+import contextlib
 import importlib.metadata
 import json
 import os
@@ -12,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 README = Path(__file__).parent / "README.md"
@@ -64,6 +66,72 @@ def spawn(script, name, arguments, *, quiet=False, **environment):
     if not quiet or "failed" in result:
         print(f"{name}: {result}", file=sys.stderr, flush=True)
     return result
+
+
+def read_lines(path):
+    """Results of nights by seed; no file is no result."""
+    if not path.is_file():
+        return {}
+    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    return {line["seed"]: line for line in lines}
+
+
+def nights_parser(text, *, nights, minutes):
+    """Options of the scripts that simulate nights."""
+    parser = argparse.ArgumentParser(description=text.splitlines()[0])
+    parser.add_argument("--nights", type=int, default=nights)
+    parser.add_argument("--first", type=int, default=101, help="seed of the first night")
+    parser.add_argument("--workers", type=int, default=2, help="nights at a time")
+    parser.add_argument("--minutes", type=float, default=minutes, help="no night begins after")
+    parser.add_argument("--lines", type=Path, help="one line per night; goes on where it ends")
+    parser.add_argument("--folder", type=Path, help="nights are simulated here, and removed")
+    parser.add_argument("--readme", action="store_true", help="put the tables into README.md")
+    parser.add_argument("--child", help=argparse.SUPPRESS)
+    return parser
+
+
+@contextlib.contextmanager
+def scratch(options):
+    """Complete the options: a folder, which is removed where nobody named it, and its lines."""
+    places = {str(options.lines), str(options.folder), "--lines", "--folder"}
+    options.words = [word for word in sys.argv[1:] if word not in places]
+    options.load = os.getloadavg()[0]
+    temporary = tempfile.mkdtemp(prefix="benchmark-") if options.folder is None else None
+    options.folder = Path(temporary or options.folder).absolute()
+    options.folder.mkdir(parents=True, exist_ok=True)
+    options.lines = options.lines or options.folder / "nights.jsonl"
+    try:
+        yield
+    finally:
+        if temporary:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def run_nights(script, options, arguments=()):
+    """Run a child for each seed that has no line in the file yet; return the results of all.
+
+    Each child has one core: the libraries of linear algebra would take all.
+    """
+    seeds = range(options.first, options.first + options.nights)
+    done = read_lines(options.lines)
+    deadline = time.monotonic() + 60 * options.minutes
+
+    def one(seed):
+        if time.monotonic() > deadline:
+            return
+        limits = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+        given = [*arguments, "--folder", str(options.folder)]
+        result = spawn(script, str(seed), given, quiet=True, **limits)
+        if "failed" in result:
+            return
+        print(f"night {seed}: {result['seconds']:.0f} s", file=sys.stderr, flush=True)
+        with options.lines.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(result) + "\n")
+
+    with ThreadPoolExecutor(options.workers) as pool:
+        list(pool.map(one, [seed for seed in seeds if seed not in done]))
+    done = read_lines(options.lines)
+    return [done[seed] for seed in seeds if seed in done]
 
 
 def median(results, name, key):
