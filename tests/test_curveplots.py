@@ -50,6 +50,7 @@ def test_curve_figures_exist(name):
     args, options = CALLS[name]
     before = [np.array(a, copy=True) for a in args if a is not NOISE]
     draw = getattr(curveplots, name)
+    plt.close("all")  # Other files' tests may have left figures behind.
     _, ax = plt.subplots()
     assert draw(*args, **options, ax=ax) is ax
     assert isinstance(draw(*args, **options), Axes) and len(plt.get_fignums()) == 2
