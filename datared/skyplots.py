@@ -16,6 +16,7 @@ __all__ = [
     "detections",
     "finder",
     "show_frame",
+    "sky_picture",
 ]
 
 
@@ -246,3 +247,78 @@ def detections(frame, sources, *, cuts="zscale", title=None, ax=None):
     if title:
         ax.set_title(title, loc="left")
     return ax
+
+
+#: Lengths of scale bars, in arcseconds.
+BARS = (1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 18000, 36000)
+
+
+def sky_picture(picture, wcs, *, factor=1, title=None, ax=None):
+    """Show a finished picture with sky axes, arrows to the north and the east, and a scale bar.
+
+    Parameters
+    ----------
+    picture : numpy.ndarray of uint8, shape (ny, nx) or (ny, nx, 3)
+        Grey or colour picture, see `datared.pictures`; row 0 is the bottom.
+    wcs : astropy.wcs.WCS
+        Its sky coordinates; ``ax`` must have it as its projection.
+    factor : int
+        Pixels of the WCS on a side of a pixel of the picture, where the picture is binned.
+    title : str, optional
+        Text above the picture.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        The axes; their pixels are those of the WCS.
+    """
+    ny, nx = (factor * n for n in picture.shape[:2])
+    ax = new_axes(ax, projection=wcs)
+    grey = {"cmap": "gray", "vmin": 0, "vmax": 255} if picture.ndim == 2 else {}
+    ax.imshow(
+        picture, origin="lower", interpolation="nearest",
+        extent=(-0.5, nx - 0.5, -0.5, ny - 0.5), **grey,
+    )  # fmt: skip
+    _label_sky(ax.coords)
+    _draw_compass(ax, wcs, nx, ny)
+    if title:
+        ax.set_title(title, loc="left")
+    return ax
+
+
+def _draw_compass(ax, wcs, nx, ny):
+    """Arrows to the north and the east in the lower left corner, a scale bar in the lower right."""
+    # A dark rim keeps the white lines visible on stars.
+    rim = [withStroke(linewidth=3, foreground="black")]
+    middle = wcs.pixel_to_world((nx - 1) / 2, (ny - 1) / 2)
+    scale = np.sqrt(wcs.proj_plane_pixel_area()).to_value(u.arcsec)
+    length, edge = 0.08 * min(nx, ny), 0.04 * min(nx, ny)
+    tips = {}
+    for name, angle in (("N", 0 * u.deg), ("E", 90 * u.deg)):
+        there = wcs.world_to_pixel(middle.directional_offset_by(angle, 10 * scale * u.arcsec))
+        step = np.array(there) - ((nx - 1) / 2, (ny - 1) / 2)
+        tips[name] = length * step / np.hypot(*step)
+    # The corner is as far from the edges as the arrows that point towards it are long.
+    corner = edge + np.max([np.maximum(-1.3 * tip, 0) for tip in tips.values()], axis=0)
+    for name, tip in tips.items():
+        ends = np.transpose([corner, corner + tip])
+        ax.plot(*ends, color="white", linewidth=1.5, path_effects=rim)
+        ax.text(
+            *(corner + 1.3 * tip), name, color="white", ha="center", va="center", path_effects=rim
+        )
+    bars = [bar for bar in BARS if bar <= 0.25 * nx * scale]
+    if bars:
+        right, size = nx - edge, bars[-1] / scale
+        ax.plot([right - size, right], [edge, edge], color="white", path_effects=rim)
+        text = next(
+            f"{bars[-1] // unit} {name}"
+            for unit, name in ((3600, "deg"), (60, "arcmin"), (1, "arcsec"))
+            if bars[-1] >= unit
+        )
+        ax.text(
+            right - size / 2, 1.3 * edge, text, color="white", ha="center", va="bottom",
+            path_effects=rim,
+        )  # fmt: skip
+    ax.set(xlim=(-0.5, nx - 0.5), ylim=(-0.5, ny - 0.5))
