@@ -25,6 +25,7 @@ from .options import (
     Site,
 )
 from .settings import Reader, parse_position
+from .stackoptions import StackOptions, stack_problems
 from .transitoptions import TransitOptions, transit_problems
 
 __all__ = [
@@ -39,6 +40,7 @@ __all__ = [
     "PhotometryOptions",
     "ReductionOptions",
     "Site",
+    "StackOptions",
     "TransitOptions",
     "aperture_settings",
     "load_night",
@@ -100,6 +102,7 @@ class Night:
     diagram: DiagramOptions = field(default_factory=DiagramOptions)
     lightcurve: LightcurveOptions = field(default_factory=LightcurveOptions)
     transit: TransitOptions = field(default_factory=TransitOptions)
+    stack: StackOptions = field(default_factory=StackOptions)
     truth: Path | None = None
 
 
@@ -282,6 +285,7 @@ def _build(settings, *, folder, path):
         "diagram": DiagramOptions,
         "lightcurve": LightcurveOptions,
         "transit": TransitOptions,
+        "stack": StackOptions,
     }
     for key, kind in sections.items():
         if key in settings:
@@ -292,6 +296,8 @@ def _build(settings, *, folder, path):
             top[key] = kind(**values)
     if "transit" in top:
         reader.problems += transit_problems(top["transit"])
+    if "stack" in top:
+        reader.problems += stack_problems(top["stack"])
     stars = top["lightcurve"].comparison if "lightcurve" in top else ()
     if not all(type(star) is int and star >= 0 for star in stars):
         reader.problems.append(

@@ -202,7 +202,8 @@ def fetch_night(name, *, upto=None, seed=None, folder=None, executor=None):
     Parameters
     ----------
     name : str
-        ``"cluster"`` or ``"transit"`` (simulated), ``"ngc6819"`` or ``"hat-p-32"`` (downloaded).
+        ``"cluster"``, ``"transit"`` or ``"camera"`` (simulated), ``"ngc6819"`` or ``"hat-p-32"``
+        (downloaded).
     upto : str, optional
         Last stage to do, as in `run`. By default no stage: the raw frames only.
     seed : int, optional

@@ -1,28 +1,29 @@
 """Stacking: many frames of one filter become one deep image, without satellites and cosmic rays."""
 
 import logging
-import shutil
-import warnings
+from dataclasses import asdict
 
 import numpy as np
 from astropy.io import fits
-from astropy.nddata import CCDData, StdDevUncertainty
 from astropy.table import Table
-from matplotlib.image import imsave
 
-from .background import background_map
-from .coaddition import LEAST_STARS, Stack, coadd, flux_scales, load_pixels
-from .errors import DataredError, DataredWarning, FrameError
-from .frames import read_product, write_product
+from .coaddition import Stack, coadd, flux_scales
+from .errors import DataredError, FrameError
+from .grids import common_grid
+from .headerwcs import read_wcs
 from .listing import product_name
-from .photometry import aperture_photometry
+from .nightpictures import write_pictures
+from .nightstars import pixel_scale
 from .pictures import colour_balance, colour_image, gray_image
-from .pixels import OUTSIDE, SATURATED
 from .products import Manifest, Task, atomic_path, run_tasks
-from .resampling import common_grid, reproject_frame
-from .sources import best_reference, detect
+from .resampling import AlignedRows, reproject_frame
+from .sources import rank_frames
+from .stackframes import look_at, open_frame, same_field, scale_stars
+from .stacklight import cloud_reasons, compare_light
+from .stackproduct import write_stack
 
 __all__ = [
+    "AlignedRows",
     "Stack",
     "coadd",
     "colour_balance",
@@ -36,22 +37,20 @@ __all__ = [
 
 log = logging.getLogger("datared.stacking")
 
-#: Frames whose stars have less than this share of their usual light are clouded.
-LEAST_LIGHT = 0.6
-#: So are frames whose stars disagree about that share by more than this: the cloud is patchy.
-MOST_PATCHY = 0.1
-#: Bytes of aligned frames that are held in memory; more go to files in the work folder.
-IN_MEMORY = 400e6
-#: Filters from short to long wavelengths.
-WAVELENGTHS = ("U", "u", "B", "g", "V", "G", "R", "r", "H-alpha", "Ha", "I", "i", "z", "Y", "y")
+#: Columns of numbers in the table of the stage.
+NUMBERS = ("scale", "noise", "light", "fwhm_arcsec", "weight")
 
 
 def stack_night(night, *, executor=None):
-    """Stack the solved frames of each filter, and make pictures.
+    r"""Stack the solved frames of each filter, and make pictures.
 
-    All filters get the grid of the night's best frame. Of each frame the sky is subtracted, it is
-    put on the grid, and scaled to the light of the best frame of its filter. Frames without overlap
-    and frames behind clouds are left out.
+    All filters get one grid: that of the night's best frame, or one for all frames (``[stack]`` of
+    the night file, see `datared.night.StackOptions`). Each frame is looked at first: its sky, its
+    noise, the light of its stars. Then frames are interpolated without their sky, scaled to the
+    light of the best used frame of their filter, and added in bands of rows: memory does not grow
+    with their number. Left out, with the reason in the table, are frames behind clouds, of bad
+    seeing, without overlap, that cannot be read, and those of another field: of several fields in
+    one night the one with the most frames is stacked.
 
     Parameters
     ----------
@@ -63,8 +62,11 @@ def stack_night(night, *, executor=None):
     Returns
     -------
     astropy.table.Table
-        One row for each solved frame: ``file``, ``filter``, ``status`` (``made``, ``current``,
-        ``left out`` or ``failed``), ``reason``, ``scale``, ``noise`` (ADU), ``n_rejected``.
+        Also written as ``work/stack.ecsv``. One row for each solved frame: ``file``, ``filter``,
+        ``status`` (``made``, ``current``, ``left out`` or ``failed``), ``reason``, ``scale``
+        (factor to the counts of the best used frame), ``noise`` (of a pixel, in the unit of the
+        frame), ``n_rejected`` (pixels left out), ``light`` (per second, as a share of that best
+        frame's), ``fwhm_arcsec`` and ``weight`` (share of the frame in the stack).
 
     Raises
     ------
@@ -78,53 +80,109 @@ def stack_night(night, *, executor=None):
     camera's gain. So it is measured like any frame, with the same zero point. STACKSCL is that
     factor: divide by it for the mean. Interpolation smooths the sky: NOISECOR is the factor by
     which errors from the scatter of its pixels are too small. ``<filter>_exposure.fits`` is the
-    exposure map in seconds; ``<filter>.png`` and ``colour.png`` are pictures.
+    exposure map in seconds. The pictures are those of `datared.nightpictures`.
+
+    Weights are :math:`1 / (s \sigma)^2 A` with the scale s, the noise and the area A of a grid's
+    pixel in pixels of the frame; with ``weights = "seeing"`` divided by the square of the FWHM, as
+    is best for faint stars on frames of unequal sharpness (so weigh Jiang et al. 2014, ApJS 213,
+    12).
     """
+    solved = _solved(night)
+    best, side = _best_frame(night, solved)
+    field = same_field(solved, side=side)
+    if not field[best]:
+        best, _ = _best_frame(night, solved, among=field)
+    grid, shape = _grid(night, solved[field], str(solved["file"][best]))
+    options = {
+        "camera_gain": night.camera.gain,
+        "uncertainty": night.reduction.uncertainty,
+        "wcs": grid,
+        "shape": shape,
+        **{name: value for name, value in asdict(night.stack).items() if name != "colour"},
+    }
+    tasks, rows = [], []
+    for name in sorted({str(f) for f in solved["filter"][field]}):
+        part = solved[field & (np.asarray(solved["filter"]).astype(str) == name)]
+        order = np.lexsort((np.asarray(part["file"]).astype(str), -rank_frames(part)))
+        files = [str(part["file"][k]) for k in order]
+        tasks.append(_filter_task(night, name, files, options))
+        rows.append((name, files))
+    manifest = Manifest(night.work)
+    outcomes = run_tasks(tasks, manifest=manifest, executor=executor, label="stack")
+    made = {row[0]: o.product for row, o in zip(rows, outcomes, strict=True) if o.result}
+    pictures = write_pictures(night, made, manifest=manifest)
+    _remove_stale(manifest, night.work / "stack", {t.product for t in tasks} | set(pictures))
+    table = _night_table(rows, outcomes, solved[~field])
+    with atomic_path(night.work / "stack.ecsv") as temporary:
+        table.write(temporary, format="ascii.ecsv")
+    return table
+
+
+def _solved(night):
+    """Rows of the solved frames."""
     path = night.work / "astrometry.ecsv"
     if not path.is_file():
         raise DataredError(f"{path} is missing: run the night up to the stage solved first")
-    solved = Table.read(path, format="ascii.ecsv")
-    solved = solved[np.asarray(solved["status"]).astype(str) != "failed"]
+    table = Table.read(path, format="ascii.ecsv")
+    solved = table[np.asarray(table["status"]).astype(str) != "failed"]
     if not len(solved):
         raise DataredError(f"none of the frames of {path} is solved: there is nothing to stack")
-    files = {str(f): night.work / "solved" / f"{product_name(str(f))}.fits" for f in solved["file"]}
-    grid = str(solved["file"][best_reference(solved)])
-    folder = night.work / "stack"
-    tasks, rows = [], []
-    for name in sorted({str(f) for f in solved["filter"]}):
-        part = solved[np.asarray(solved["filter"]).astype(str) == name]
-        best = str(part["file"][best_reference(part)])
-        order = [best, *sorted(str(f) for f in part["file"] if str(f) != best)]
-        product = folder / f"{product_name(name)}.fits"
-        extra = (_beside(product, "_exposure.fits"), _beside(product, ".png"))
-        options = {"gain": night.camera.gain, "uncertainty": night.reduction.uncertainty}
-        inputs = tuple(files[f] for f in order)
-        tasks.append(
-            Task(
-                product=product,
-                inputs=(*inputs, files[grid]),
-                parameters=options,
-                function=_stack_files,
-                args=(inputs, files[grid], product, name, options),
-                extra=extra,
-            )
-        )
-        rows.append((name, order))
-    manifest = Manifest(night.work)
-    outcomes = run_tasks(tasks, manifest=manifest, executor=executor, label="stack")
-    made = {name: o.product for (name, _), o in zip(rows, outcomes, strict=True) if o.result}
-    _run_colour(made, folder, night.camera.gain, manifest)
-    table = []
-    for (name, order), outcome in zip(rows, outcomes, strict=True):
-        numbers = outcome.result.get("frames", [{}] * len(order))
-        for file, frame in zip(order, numbers, strict=True):
-            reason = outcome.reason or frame.get("reason", "")
-            status = "left out" if frame.get("reason") else outcome.status
-            values = [frame.get(key) for key in ("scale", "noise")]
-            values = [np.nan if v is None else v for v in values]
-            table.append((file, name, status, reason, *values, frame.get("n_rejected", 0)))
-    names = ("file", "filter", "status", "reason", "scale", "noise", "n_rejected")
-    return Table(rows=table, names=names, dtype=("U", "U", "U", "U", float, float, int))
+    # Pixels of different sizes must not decide which frame is the sharpest.
+    solved["fwhm"] = solved["fwhm_arcsec"]
+    return solved
+
+
+def _solved_path(night, file):
+    """Path of a solved frame."""
+    return night.work / "solved" / f"{product_name(file)}.fits"
+
+
+def _best_frame(night, solved, *, among=None):
+    """Row of the best frame that can be read, and the short side of its field in arcsec."""
+    scores = rank_frames(solved)
+    problem = None
+    for k in np.argsort(-scores, kind="stable"):
+        if among is not None and not among[k]:
+            continue
+        try:
+            frame = open_frame(_solved_path(night, str(solved["file"][k])))
+        except FrameError as error:
+            problem = problem or error
+            continue
+        return k, min(frame.shape) * frame.scale
+    raise DataredError(f"no solved frame can be read; the first: {problem}")
+
+
+def _grid(night, solved, best):
+    """Coordinates of the grid as the text of a header, and its shape."""
+    if night.stack.grid == "reference":
+        frames = [open_frame(_solved_path(night, best))]
+    else:
+        frames = []
+        for file in solved["file"]:
+            try:
+                frames.append(open_frame(_solved_path(night, str(file))))
+            except FrameError as error:
+                log.warning("%s has no part in the grid: %s", file, error)
+    reference = 0 if night.stack.grid == "reference" else None
+    wcs, shape = common_grid([(frame.shape, frame.wcs) for frame in frames], reference=reference)
+    return wcs.to_header(relax=True).tostring(), [int(size) for size in shape]
+
+
+def _filter_task(night, name, files, options):
+    """Task that stacks the frames of a filter, the best first."""
+    product = night.work / "stack" / f"{product_name(name)}.fits"
+    paths = [_solved_path(night, file) for file in files]
+    lists = [night.work / "sources" / f"{product_name(file)}.ecsv" for file in files]
+    return Task(
+        product=product,
+        # A file that is missing is no reason to do without the others.
+        inputs=tuple(path for path in (*paths, *lists) if path.is_file()),
+        parameters=options | {"files": files},
+        function=_stack_files,
+        args=(paths, lists, product, name, options),
+        extra=(_beside(product, "_exposure.fits"),),
+    )
 
 
 def _beside(product, ending):
@@ -132,192 +190,157 @@ def _beside(product, ending):
     return product.with_name(product.stem + ending)
 
 
-def _stack_files(paths, grid_path, product, name, options):
-    """Task: stack the frames of a filter (the reference first), write image, map and picture."""
-    wcs, shape = common_grid([read_product(grid_path)])
-    folder = _beside(product, "_aligned")
-    shutil.rmtree(folder, ignore_errors=True)
-    try:
-        on_disk = 4 * len(paths) * shape[0] * shape[1] > IN_MEMORY
-        aligned, meta, units, numbers, saturated = [], [], [], [], np.zeros(shape, bool)
-        for path in paths:
-            try:
-                frame, noise = _align(path, wcs, shape)
-            except FrameError as error:
-                numbers.append({"reason": str(error)})
-                continue
-            numbers.append({"noise": noise})
-            meta.append(frame.meta)
-            units.append(frame.unit)
-            saturated |= (frame.flags & SATURATED) != 0
-            data = frame.data
-            if on_disk:
-                folder.mkdir(parents=True, exist_ok=True)
-                data = folder / f"{len(aligned)}.fits"
-                fits.PrimaryHDU(frame.data).writeto(data)
-            aligned.append(data)
-        if not aligned:
-            raise FrameError("no frame of this filter overlaps with the reference frame")
-        exptimes = np.array([float(m["EXPTIME"]) for m in meta])
-        # The card is there for frames in electrons, too (then it is 1).
-        gain = meta[0].get("GAIN_E") or options["gain"]
-        scales, scatter = _measure_scales(aligned, meta, gain)
-        unknown = ~np.isfinite(scales)
-        scales[unknown] = (exptimes[0] / exptimes)[unknown]
-        used = [n for n in numbers if not n.get("reason")]
-        for number, scale in zip(used, scales, strict=True):
-            number["scale"] = float(scale)
-        reasons = _clouds(exptimes[0] / exptimes / scales, scatter)
-        kept = [k for k, reason in enumerate(reasons) if not reason]
-        for number, reason in zip(used, reasons, strict=True):
-            number["reason"] = reason
-        noise = np.array([n["noise"] for n in used])
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DataredWarning)
-            stack = coadd(
-                [aligned[k] for k in kept],
-                noise=noise[kept],
-                scales=scales[kept],
-                exptimes=exptimes[kept],
-                gain=gain,
-            )
-        for k, n_rejected in zip(kept, stack.n_rejected, strict=True):
-            used[k]["n_rejected"] = n_rejected
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-    weights = 1 / (scales[kept] * noise[kept]) ** 2
-    cards, factor = _cards(
-        [meta[k] for k in kept], exptimes[kept], scales[kept], weights, exptimes[0], gain
+def _remove_stale(manifest, folder, products):
+    """Remove what an earlier run made of filters that are no longer there."""
+    kept, start = {manifest.name(path) for path in products}, manifest.name(folder) + "/"
+    stale = [name for name in manifest.products if name.startswith(start) and name not in kept]
+    # A picture of today may be the second file of one of today's products.
+    for name in stale:
+        record = manifest.products.pop(name)
+        for output in {name, *record["outputs"]} - kept:
+            (manifest.work / output).unlink(missing_ok=True)
+    if stale:
+        manifest.save()
+
+
+def _night_table(rows, outcomes, others):
+    """Put the table of the stage together."""
+    table = []
+    for (name, files), outcome in zip(rows, outcomes, strict=True):
+        numbers = outcome.result.get("frames", [{}] * len(files))
+        for file, frame in zip(files, numbers, strict=True):
+            reason = outcome.reason or frame.get("reason", "")
+            status = "left out" if frame.get("reason") else outcome.status
+            values = [frame.get(key) for key in NUMBERS]
+            values = [np.nan if value is None else value for value in values]
+            n_rejected = frame.get("n_rejected", 0)
+            table.append((file, name, status, reason, *values[:2], n_rejected, *values[2:]))
+    reason = (
+        "another field: the one with the most frames is stacked; object in the night file "
+        "chooses another"
     )
-    flags = np.where(stack.count == 0, OUTSIDE, 0).astype(np.uint16)
-    flags[saturated] |= np.uint16(SATURATED)
-    sigma = StdDevUncertainty(factor * stack.uncertainty) if options["uncertainty"] else None
-    image = CCDData(
-        np.float32(factor) * stack.data, unit=units[0], flags=flags, mask=flags != 0,
-        uncertainty=sigma, meta=meta[0], wcs=wcs,
+    for row in others:
+        numbers = (np.nan, np.nan, 0, np.nan, np.nan, np.nan)
+        table.append((str(row["file"]), str(row["filter"]), "left out", reason, *numbers))
+    names = ("file", "filter", "status", "reason", *NUMBERS[:2], "n_rejected", *NUMBERS[2:])
+    return Table(rows=table, names=names, dtype=(*"UUUU", float, float, int, *[float] * 3))
+
+
+def _stack_files(paths, lists, product, name, options):
+    """Task: stack the frames of a filter (the best first), write image and exposure map."""
+    wcs = read_wcs(fits.Header.fromstring(options["wcs"]), options["shape"])
+    shape = tuple(options["shape"])
+    numbers = [{} for _ in paths]
+    opened = _open_frames(paths, numbers, options)
+    looks, aligned = _look_at_all(opened, lists, numbers, wcs, shape, options)
+    kept, scales = _without_clouds(looks, numbers, options["least_light"])
+    frames, aligned = [looks[k] for k in kept], [aligned[k] for k in kept]
+    noise = np.array([frame.noise for frame in frames])
+    widths = _widths(frames)
+    weights = _weights(frames, scales * noise, pixel_scale(wcs))
+    if options["weights"] == "seeing" and widths is not None:
+        weights = weights / widths**2
+    weights = weights / weights.sum()
+    gains = [frame.gain for frame in frames]
+    stack = coadd(
+        aligned,
+        noise=noise,
+        scales=scales,
+        exptimes=[frame.exptime for frame in frames],
+        gain=None if None in gains else gains,
+        weights=weights,
+        fwhm=None if widths is None else widths / pixel_scale(wcs),
+        # Of two frames coadd leaves nothing out, and warns.
+        clip=options["clip"] if options["clip"] and len(frames) > 2 else None,
+    )
+    for k, weight, n_rejected in zip(kept, weights, stack.n_rejected, strict=True):
+        numbers[k] |= {"weight": float(weight), "n_rejected": int(n_rejected)}
+    write_stack(
+        stack, product, frames, wcs=wcs, scales=scales, weights=weights,
+        filter_name=name, options=options,
     )  # fmt: skip
-    scatter = float(np.median(background_map(stack.data, box=128).noise))
-    cards |= {
-        "KIND": ("stack", "kind of frame"),
-        "FILTER": (name, "filter"),
-        "SKYNOISE": (factor * scatter, "ADU, scatter of the sky from pixel to pixel"),
-        "NOISECOR": (float(np.nanmedian(stack.uncertainty)) / scatter, "noise / SKYNOISE"),
-    }
-    write_product(image, product, header_cards=cards)
-    seconds = CCDData(stack.exposure, unit="s", meta=fits.Header(), wcs=wcs)
-    write_product(seconds, _beside(product, "_exposure.fits"))
-    _write_png(gray_image(image.data), _beside(product, ".png"))
     log.info("%s: %d of %d frames", product.name, len(kept), len(paths))
-    return {"n_combined": len(kept), "exptime": float(exptimes[kept].sum()), "frames": numbers}
+    seconds = float(sum(frame.exptime for frame in frames))
+    return {"n_combined": len(kept), "exptime": seconds, "frames": numbers}
 
 
-def _align(path, wcs, shape):
-    """Frame without its sky on the grid, and the noise of its sky."""
-    frame = read_product(path)
-    bad = (frame.flags & ~np.uint16(SATURATED)) != 0
-    # Boxes larger than for photometry: the light between the stars of a cluster is not sky.
-    sky = background_map(frame.data, mask=bad, box=128)
-    frame.data = frame.data - sky.level
-    return reproject_frame(frame, wcs, shape=shape), float(np.median(sky.noise))
+def _open_frames(paths, numbers, options):
+    """Frames that can be read and are sharp enough, by their place in the list."""
+    frames = {}
+    for k, path in enumerate(paths):
+        try:
+            frame = open_frame(path, gain=options["camera_gain"])
+        except FrameError as error:
+            numbers[k]["reason"] = str(error)
+            continue
+        numbers[k]["fwhm_arcsec"] = frame.fwhm
+        worst = options["worst_seeing"]
+        if worst is not None and frame.fwhm > worst:
+            numbers[k]["reason"] = (
+                f"seeing: its stars are {frame.fwhm:.2f} arcsec wide, worst_seeing is {worst:g}"
+            )
+            continue
+        frames[k] = frame
+    return frames
 
 
-def _measure_scales(aligned, meta, gain):
-    """Flux scales of aligned frames from the stars of the first, and their scatter."""
-    stars = detect(load_pixels(aligned[0]), nsigma=10.0, gain=gain)
-    stars = stars[(stars["flags"] == 0) & (stars["snr"] > 30)][:200]
-    if len(stars) < LEAST_STARS:
-        return np.full(len(aligned), np.nan), np.full(len(aligned), np.nan)
-    fluxes = [_fluxes(data, stars, _radius(meta), gain) for data in aligned]
-    return flux_scales(fluxes)
+def _look_at_all(frames, lists, numbers, wcs, shape, options):
+    """Frames with their sky and the light of their stars, and their rows on the grid."""
+    widths = [frame.fwhm for frame in frames.values() if np.isfinite(frame.fwhm)]
+    # A circle that holds nearly all light of a star also in the worst seeing. One of half the size
+    # takes the wings of a blurred frame for a cloud of 0.5 %.
+    # One trailed frame must not make it so large that it holds all stars around.
+    usual = np.median(widths) if widths else 2.0 * pixel_scale(wcs)
+    radius = 4.0 * min(max(widths, default=usual), 2.0 * usual)
+    looks, aligned, stars = {}, {}, None
+    for k, frame in frames.items():
+        try:
+            if stars is None:  # The first frame that can be used is the reference.
+                stars = scale_stars(lists[k])
+            look = look_at(frame, stars, radius=radius, sky=options["sky"])
+        except FrameError as error:
+            numbers[k]["reason"] = str(error)
+            stars = stars if looks else None
+            continue
+        try:
+            aligned[k] = AlignedRows(
+                frame.path, wcs, shape=shape, method=options["method"], sky=look.sky
+            )
+        except FrameError as error:
+            numbers[k]["reason"] = f'{error}; grid = "optimal" in [stack] holds all frames'
+            stars = stars if looks else None
+            continue
+        looks[k] = look
+        numbers[k]["noise"] = look.noise
+    if not looks:
+        reasons = [number["reason"] for number in numbers]
+        raise FrameError(f"no frame of this filter can be stacked; the first: {reasons[0]}")
+    return looks, aligned
 
 
-def _radius(meta):
-    """Radius that holds nearly all light of a star in the frame with the worst seeing."""
-    widths = [float(m.get("FWHM") or np.nan) for m in meta]
-    return 2.0 * float(np.nanmax(widths)) if np.isfinite(widths).any() else 8.0
+def _without_clouds(looks, numbers, least):
+    """Places of the frames that are not behind clouds, and scales to the first of them."""
+    light = compare_light(list(looks.values()))
+    reasons = cloud_reasons(light, least=least)
+    clear = np.array([not reason for reason in reasons])
+    if not clear.any():
+        raise FrameError(f"no frame of this filter is clear; the first: {reasons[0]}")
+    # The best frame of all may be one that is left out.
+    light = light.relative_to(np.argmax(clear))
+    for k, scale, share, reason in zip(looks, light.scales, light.light, reasons, strict=True):
+        numbers[k] |= {"scale": float(scale), "light": float(share), "reason": reason}
+    return [k for k in looks if not numbers[k]["reason"]], light.scales[clear]
 
 
-def _fluxes(image, stars, radius, gain):
-    """Fluxes of stars in an aligned frame; NaN for those with bad pixels."""
-    table = aperture_photometry(
-        load_pixels(image), stars["x"], stars["y"], radii=[radius],
-        annulus=(1.5 * radius, 2.5 * radius), gain=gain,
-    )  # fmt: skip
-    flux = np.asarray(table["flux"], float).reshape(len(stars))
-    return np.where(np.asarray(table["flags"]).reshape(len(stars), -1)[:, 0] & 15, np.nan, flux)
+def _widths(frames):
+    """FWHM of frames in arcsec, where unknown the usual one; None if none is known."""
+    widths = np.array([frame.fwhm for frame in frames])
+    known = np.isfinite(widths)
+    return np.where(known, widths, np.median(widths[known])) if known.any() else None
 
 
-def _clouds(light, scatter):
-    """Reason to leave out each frame, empty for good ones, from the light of its stars."""
-    usual = np.median(light)
-    reasons = []
-    for share, spread in zip(light / usual, scatter, strict=True):
-        if share < LEAST_LIGHT:
-            reasons.append(f"clouds: its stars have {share:.0%} of their usual light")
-        elif spread > MOST_PATCHY:
-            reasons.append(f"patchy clouds: the light of its stars varies by {spread:.0%}")
-        else:
-            reasons.append("")
-    return reasons
-
-
-def _cards(meta, exptimes, scales, weights, unit_time, gain):
-    """Header cards of a stack, and the factor from the mean to the counts of the total time."""
-    total = float(exptimes.sum())
-    factor = total / unit_time
-    days = np.array([float(m.get("JD_UTC_M") or np.nan) for m in meta])
-    share = weights / weights.sum()
-    effective = None if gain is None else gain / (factor * float(np.sum(share**2 * scales)))
-    cards = {
-        "NCOMBINE": (len(meta), "frames combined"),
-        "EXPTIME": (total, "s, total exposure time"),
-        "STACKSCL": (factor, "image / weighted mean of the scaled frames"),
-        "EGAIN": (effective, "e- per count, effective"),
-        "GAIN_E": (effective, "e- per count of this image"),
-        "JD_UTC_M": (float(np.sum(share * days)), "weighted mean of the mid-exposures"),
-        "SKYSUB": (True, "sky subtracted"),
-    }
-    return cards, factor
-
-
-def _write_png(picture, path):
-    """Write a picture with the top of the sky image up."""
-    with atomic_path(path) as temporary:
-        cmap = "gray" if picture.ndim == 2 else None
-        limits = {"vmin": 0, "vmax": 255} if picture.ndim == 2 else {}
-        imsave(temporary, picture, origin="lower", cmap=cmap, **limits)
-
-
-def _run_colour(made, folder, gain, manifest):
-    """Make the colour picture of a night with two filters or more."""
-    order = [f for f in WAVELENGTHS if f in made] + sorted(set(made) - set(WAVELENGTHS))
-    if len(order) < 2:
-        return
-    chosen = (order[-1], order[len(order) // 2] if len(order) > 2 else None, order[0])
-    paths = tuple(None if name is None else made[name] for name in chosen)
-    product = folder / "colour.png"
-    task = Task(
-        product=product,
-        inputs=tuple(path for path in paths if path is not None),
-        parameters={"filters": [str(name) for name in chosen], "gain": gain},
-        function=_colour_file,
-        args=(paths, product, gain),
-    )
-    run_tasks([task], manifest=manifest)
-
-
-def _colour_file(paths, product, gain):
-    """Task: colour picture of stacks (red, green or None, blue), balanced by their stars."""
-    images = [None if path is None else read_product(path) for path in paths]
-    stars = detect(images[0], nsigma=10.0, gain=gain)
-    stars = stars[stars["flags"] == 0][:300]
-    radius = _radius([image.meta for image in images if image is not None])
-    fluxes = [None if i is None else _fluxes(i.data, stars, radius, gain) for i in images]
-    known = [(fluxes[0] + fluxes[2]) / 2 if flux is None else flux for flux in fluxes]
-    try:
-        scale = colour_balance(*known)
-    except FrameError:
-        scale = (1.0, 1.0, 1.0)
-    picture = colour_image(*(None if i is None else i.data for i in images), scale=scale)
-    _write_png(picture, product)
-    return {"scale": list(scale)}
+def _weights(frames, sigma, scale):
+    """Inverse variance of a pixel of the grid, for frames with the noise sigma after scaling."""
+    area = np.array([(scale / frame.scale) ** 2 for frame in frames])
+    # Of pixels smaller than the grid's not all are used: more noise is left than their number says.
+    return 1 / (sigma**2 * area * np.maximum(1, area / 2))

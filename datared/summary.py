@@ -3,10 +3,11 @@
 import json
 
 import numpy as np
+from astropy.io import fits
 from astropy.table import Table
 
 from .assembly import photometry_files, read_photometry
-from .frames import read_product
+from .listing import product_name
 
 __all__ = ["summarise"]
 
@@ -256,12 +257,16 @@ def _variables(night):
 
 
 def _stack(night):
-    """Frames and total exposure of each stack."""
+    """Frames and total exposure of each stack, and which frames are in none."""
+    table = _table(night.work / "stack.ecsv")
     lines = []
-    for path in sorted((night.work / "stack").glob("*.fits")):
-        if not path.stem.endswith("_exposure"):
-            meta = read_product(path).meta
+    for name in sorted(set(table["filter"])) if len(table) else ():
+        path = night.work / "stack" / f"{product_name(str(name))}.fits"
+        if path.is_file():
+            meta = fits.getheader(path)
             lines.append(f"{path.name}: {meta['NCOMBINE']} frames, {meta['EXPTIME']:g} s")
+    for row in table[table["status"] == "left out"][:5] if len(table) else ():
+        lines.append(f"left out: {row['file']}: {row['reason']}")
     return lines
 
 

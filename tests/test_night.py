@@ -17,6 +17,7 @@ from datared.night import (
     PhotometryOptions,
     ReductionOptions,
     Site,
+    StackOptions,
     TransitOptions,
     load_night,
     make_night,
@@ -104,6 +105,16 @@ FULL = {
         "columns": ["time", "airmass"],
         "reference": "a paper",
     },
+    "stack": {
+        "grid": "optimal",
+        "method": "bilinear",
+        "clip": 4,
+        "weights": "seeing",
+        "worst_seeing": 3.5,
+        "least_light": 0.5,
+        "sky": "plane",
+        "colour": ["i", "r", "g"],
+    },
     "frames": [{"match": "science/*", "object": "NGC 6819"}, {"match": "f*", "kind": "Flat Field"}],
 }
 
@@ -117,6 +128,7 @@ TABLES = {
     "magnitudes": MagnitudeOptions,
     "diagram": DiagramOptions,
     "transit": TransitOptions,
+    "stack": StackOptions,
 }
 
 
@@ -206,6 +218,16 @@ def test_config_roundtrip(folder):
     assert night.diagram == DiagramOptions(bands=("g", "i", "r"), fit=True)
     assert night.transit.scaled_axis == (6.05, 0.04) and night.transit.period_err == 1e-7
     assert night.transit.columns == ("time", "airmass") and night.transit.known
+    assert night.stack == StackOptions(
+        grid="optimal",
+        method="bilinear",
+        clip=4.0,
+        weights="seeing",
+        worst_seeing=3.5,
+        least_light=0.5,
+        sky="plane",
+        colour=("i", "r", "g"),
+    )
     assert night.lightcurve.comparison == (3, 7) and night.exclude_filters == ("U", "B")
     assert night.site.location.height.value == pytest.approx(60, abs=1e-6)
     assert night.target_coord.ra.deg == pytest.approx(31.042825)
@@ -443,6 +465,25 @@ def test_transit_table_is_checked(folder):
     assert "did you mean t0" in problems_of(folder, start + "t00 = 1.0\n")[0]
     plain = load_night(write_night({"raw": "raw", "work": "w"}, folder / "night.toml"))
     assert not plain.transit.known and plain.transit == TransitOptions()
+
+
+def test_stack_table_is_checked(folder):
+    """ST-01, ST-03, CF-01: what is unknown or out of range in [stack] is told at once."""
+    start = 'raw = "raw"\nwork = "w"\n[stack]\n'
+    wrong = 'grid = "north"\nmethod = "drizzle"\nweights = "none"\nsky = "flat"\n'
+    wrong += "clip = -1\nworst_seeing = 0\nleast_light = 60\ncolour = ['r']\n"
+    problems = problems_of(folder, start + wrong)
+    assert len(problems) == 8
+    text = "\n".join(problems)
+    assert "stack.grid = 'north' must be one of reference, optimal" in text
+    assert "stack.method = 'drizzle' must be one of lanczos3, bilinear" in text
+    assert "stack.least_light = 60.0 must be between 0 and 1 (a fraction" in text
+    assert "stack.colour = ['r'] must be a list of three or two filters" in text
+    for colour in ('["r", "r"]', '["r", 1]', '["r", ["g"]]', '["z", "i", "r", "g"]', '["r", ""]'):
+        assert "stack.colour" in problems_of(folder, start + f"colour = {colour}\n")[0]
+    assert "did you mean method" in problems_of(folder, start + 'methd = "bilinear"\n')[0]
+    plain = load_night(write_night({"raw": "raw", "work": "w"}, folder / "night.toml"))
+    assert plain.stack == StackOptions() and plain.stack.worst_seeing is None
 
 
 @pytest.mark.parametrize("star", ['"a"', "1.5", "-1", "true", "nan"])
