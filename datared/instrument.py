@@ -43,6 +43,12 @@ class Sensor:
         a frame divided by a flat of median 1 keeps the scale of the zero point.
     defects : numpy.ndarray of uint16, shape (ny, nx)
         Bits of `datared.pixels`: HOT, DEAD, BAD_COLUMN.
+    full_well : float
+        Electrons that a pixel can hold; no limit by default.
+    nonlinearity : float
+        Share of the signal that is lost at the full well: the loss grows in proportion to the
+        electrons in a pixel, so half of this share is lost at half of the full well. It needs a
+        finite ``full_well``.
     """
 
     gain: float
@@ -52,6 +58,8 @@ class Sensor:
     dark_rate: np.ndarray
     response: dict
     defects: np.ndarray
+    full_well: float = math.inf
+    nonlinearity: float = 0.0
 
     @property
     def shape(self):
@@ -126,7 +134,7 @@ def expose(sensor, light, *, exptime, rng, filter=None, charge=None):
     """Take one exposure.
 
     Expected electrons are light x response + dark current x time; photons and read noise are drawn
-    around them by `datared.render.sensor_counts`.
+    around them by `datared.render.sensor_counts`, which also fills the pixels up.
 
     Parameters
     ----------
@@ -161,6 +169,8 @@ def expose(sensor, light, *, exptime, rng, filter=None, charge=None):
         offset=sensor.bias,
         seed=rng,
         full_scale=sensor.full_scale,
+        full_well=sensor.full_well,
+        curvature=sensor.nonlinearity / sensor.full_well,
     )
 
 

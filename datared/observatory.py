@@ -198,6 +198,10 @@ class Recorder:
         Source of the small changes of the sensor's temperature.
     counts : dict
         Number of frames written, by kind and filter.
+    setpoint : float
+        Temperature in degrees Celsius to which the sensor is cooled.
+    label : str
+        What a frame without a pointing shows, such as ``"dome flat"``; nothing by default.
     """
 
     folder: Path
@@ -206,6 +210,8 @@ class Recorder:
     dec: float
     rng: np.random.Generator
     counts: dict = field(default_factory=dict)
+    setpoint: float = -10.0
+    label: str = ""
 
     def record(
         self,
@@ -251,13 +257,15 @@ class Recorder:
         """
         number = self.counts.get((kind, filter, exptime), 0)
         self.counts[kind, filter, exptime] = number + 1
-        temperature = -10.0 + round(float(self.rng.normal(0, 0.06)), 1)
-        cards = _camera_cards(kind, start, exptime, temperature)
+        temperature = self.setpoint + round(float(self.rng.normal(0, 0.06)), 1)
+        cards = _camera_cards(kind, start, exptime, temperature, self.setpoint)
         if filter is not None:
             cards["FILTER"] = (filter, "Active filter name")
             cards["FWHEEL"] = ("ZWO EFW", "Filter wheel name")
         if pointing is not None:
             cards.update(self._pointing_cards(pointing, airmass, pier_side, rotator))
+        elif self.label:
+            cards["OBJECT"] = (self.label, "Name of the object of interest")
         header = fits.Header()
         for key, (value, comment) in cards.items():
             header[key] = (value, comment)
@@ -289,7 +297,7 @@ class Recorder:
         }
 
 
-def _camera_cards(kind, start, exptime, temperature):
+def _camera_cards(kind, start, exptime, temperature, setpoint):
     """Cards that every frame has."""
     local = start + timedelta(hours=LOCAL_OFFSET)
     return {
@@ -305,7 +313,7 @@ def _camera_cards(kind, start, exptime, temperature):
         "XPIXSZ": (PIXEL_SIZE, "[um] Pixel X axis size"),
         "YPIXSZ": (PIXEL_SIZE, "[um] Pixel Y axis size"),
         "INSTRUME": ("ZWO ASI2600MM Pro", "Imaging instrument name"),
-        "SET-TEMP": (-10.0, "[degC] CCD temperature setpoint"),
+        "SET-TEMP": (setpoint, "[degC] CCD temperature setpoint"),
         "CCD-TEMP": (round(temperature, 1), "[degC] CCD temperature"),
         "READOUTM": ("Default", "Sensor readout mode"),
         "EQUINOX": (2000.0, "Equinox of celestial coordinate system"),

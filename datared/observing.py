@@ -3,17 +3,54 @@
 import json
 import math
 from datetime import timedelta
+from pathlib import Path
 
 import numpy as np
 from astropy.io import fits
 from astropy.table import Table
 
 from .disturbances import cosmic_rays, patchy_cloud, satellite_trail, star_trails
+from .errors import ConfigError
 from .instrument import expose, sky_to_pixel
 from .observatory import EXTINCTION, barycentric_time, camera_magnitudes, iso_times
 from .render import star_image
 
-__all__ = ["record_light", "take_calibrations", "take_light", "truth_table", "write_truth"]
+__all__ = [
+    "empty_folder",
+    "record_light",
+    "take_calibrations",
+    "take_light",
+    "truth_table",
+    "write_maps",
+    "write_truth",
+]
+
+
+def empty_folder(folder):
+    """Make the folder of a simulated night.
+
+    Parameters
+    ----------
+    folder : str or pathlib.Path
+        Where the night goes.
+
+    Returns
+    -------
+    pathlib.Path
+        The folder.
+
+    Raises
+    ------
+    ConfigError
+        If raw frames of another night would be mixed in.
+    """
+    folder = Path(folder)
+    if (folder / "raw").exists() or (folder / "night.toml").exists():
+        raise ConfigError(
+            f"{folder} already holds a night: give a folder that does not exist, or remove it first"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 def take_light(sensor, exposure, *, ra, dec, mag, rng, factor=1.0):
@@ -251,17 +288,30 @@ def write_truth(folder, sensor, *, stars, frames, exposures, parameters, epoch):
         stars[f"{band}_camera"].meta["system"] = "camera"
     stars.write(folder / "stars.ecsv", overwrite=True)
     frames.write(folder / "frames.ecsv", overwrite=True)
-    maps = {"defects": sensor.defects, "bias": sensor.bias, "dark_rate": sensor.dark_rate}
-    maps |= {f"response_{name}": value for name, value in sensor.response.items()}
-    for name, value in maps.items():
-        value = value if value.dtype == np.uint16 else value.astype(np.float32)
-        fits.PrimaryHDU(value).writeto(folder / f"{name}.fits", overwrite=True)
+    write_maps(folder, sensor)
     for file, exposure in zip(frames["file"], exposures, strict=True):
         header = exposure.wcs(sensor.shape).to_header(relax=True)
         stem = file.rsplit("/", 1)[-1].removesuffix(".fits")
         header.totextfile(folder / "wcs" / f"{stem}.txt", overwrite=True)
     text = json.dumps(parameters, indent=2) + "\n"
     (folder / "parameters.json").write_text(text, encoding="utf-8")
+
+
+def write_maps(folder, sensor):
+    """Write the maps of a camera into a folder: the files of `write_truth` that end in ``.fits``.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        Where they go.
+    sensor : datared.instrument.Sensor
+        The camera.
+    """
+    maps = {"defects": sensor.defects, "bias": sensor.bias, "dark_rate": sensor.dark_rate}
+    maps |= {f"response_{name}": value for name, value in sensor.response.items()}
+    for name, value in maps.items():
+        value = value if value.dtype == np.uint16 else value.astype(np.float32)
+        fits.PrimaryHDU(value).writeto(folder / f"{name}.fits", overwrite=True)
 
 
 def _plane(shape, slope_x, slope_y):

@@ -97,10 +97,21 @@ def _draw(image, x, y, flux, fwhm, beta, reach):
                 image[j, i] += peak * total * cell * cell
 
 
-def sensor_counts(electrons, *, gain, read_noise, offset, seed, full_scale=65535):
+def sensor_counts(
+    electrons,
+    *,
+    gain,
+    read_noise,
+    offset,
+    seed,
+    full_scale=65535,
+    full_well=math.inf,
+    curvature=0.0,
+):
     r"""Draw the counts that a sensor writes for the expected electrons in each pixel.
 
-    .. math:: S = \lfloor \mathrm{Poisson}(E) / g + \mathrm{Normal}(b, R / g) \rceil
+    .. math:: S = \lfloor Q \, (1 - c Q) / g + \mathrm{Normal}(b, R / g) \rceil, \quad
+              Q = \min(\mathrm{Poisson}(E), \mathrm{full\ well})
 
     Parameters
     ----------
@@ -116,6 +127,11 @@ def sensor_counts(electrons, *, gain, read_noise, offset, seed, full_scale=65535
         Seed of the random numbers.
     full_scale : int
         Largest count that the sensor can write; brighter pixels are cut off there.
+    full_well : float
+        Electrons that a pixel can hold; those above it are lost.
+    curvature : float
+        Share of the signal that is lost for each electron held: the number c of the formula. A
+        sensor with 0 is linear.
 
     Returns
     -------
@@ -130,6 +146,10 @@ def sensor_counts(electrons, *, gain, read_noise, offset, seed, full_scale=65535
     """
     rng = np.random.default_rng(seed)
     counts = rng.poisson(electrons).astype(np.float32)
+    if full_well < math.inf:
+        np.minimum(counts, np.float32(full_well), out=counts)
+    if curvature:
+        counts *= 1 - np.float32(curvature) * counts
     counts /= np.float32(gain)
     counts += rng.standard_normal(counts.shape, dtype=np.float32) * np.float32(read_noise / gain)
     counts += np.asarray(offset, np.float32)

@@ -15,6 +15,7 @@ import shutil
 import tempfile
 import tomllib
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 
 from tqdm import tqdm
@@ -31,10 +32,12 @@ log = logging.getLogger("datared.samples")
 SAMPLES = {
     "cluster": "simulated open cluster in g, r, i with all calibration frames",
     "transit": "simulated transit of a planet in r with all calibration frames",
+    "camera": "simulated camera in the laboratory: bias frames, darks and many flats, no stars",
     "ngc6819": "real open cluster NGC 6819 in B and V with all calibration frames (52 MB)",
     "hat-p-32": "real transit of HAT-P-32 b, unfiltered, without calibration frames (93 MB)",
 }
-_SIMULATED = {"cluster": "simulate_cluster", "transit": "simulate_transit"}
+#: Modules that make the simulated ones, each with a function ``simulate_<name>``.
+_SIMULATED = {"cluster": "simulate", "transit": "simulate", "camera": "camerabench"}
 #: Folders and catalogues of the real nights under DATARED_DATA.
 _SHARED = {
     "ngc6819": ("nickel-ngc6819", "catalogues/gaia_edr3_ngc6819_members.csv"),
@@ -111,15 +114,15 @@ def fetch_sample(name, *, folder=None, seed=None):
 
 def _simulated(name, folder, seed):
     """Make a simulated night unless it is there, whole and by this version of the simulation."""
-    marker = folder / _MARKER
-    wanted = f"{name} seed {seed} by {__version__}+{_source_digest('simulate')}\n"
+    marker, module = folder / _MARKER, _SIMULATED[name]
+    wanted = f"{name} seed {seed} by {__version__}+{_source_digest(module)}\n"
     if marker.is_file() and marker.read_text(encoding="utf-8") == wanted:
         return folder / "night.toml"
     if not marker.is_file() and folder.is_dir() and any(folder.iterdir()):
         raise ConfigError(
             f"{folder} has files that are not of a sample; give an empty or a new folder"
         )
-    from . import simulate
+    simulate = getattr(import_module(f".{module}", __package__), f"simulate_{name}")
 
     log.info("making the simulated night %s in %s", name, folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -127,7 +130,7 @@ def _simulated(name, folder, seed):
     for left in folder.glob(".making-*"):
         _remove(left)
     with tempfile.TemporaryDirectory(dir=folder, prefix=".making-") as scratch:
-        made = getattr(simulate, _SIMULATED[name])(Path(scratch) / folder.name, seed=seed)
+        made = simulate(Path(scratch) / folder.name, seed=seed)
         # What a user or a run put beside them (work/) stays.
         for item in sorted(Path(made).parent.iterdir()):
             _remove(folder / item.name)

@@ -2,13 +2,11 @@
 
 import math
 from datetime import datetime, timedelta
-from pathlib import Path
 
 import numpy as np
 from astropy.table import vstack
 from astropy.time import Time
 
-from .errors import ConfigError
 from .events import light_curves, make_planet, moving_object, published_planet, transit_stars
 from .instrument import make_sensor
 from .observatory import (
@@ -23,7 +21,14 @@ from .observatory import (
     camera_magnitudes,
     meridian_ra,
 )
-from .observing import record_light, take_calibrations, take_light, truth_table, write_truth
+from .observing import (
+    empty_folder,
+    record_light,
+    take_calibrations,
+    take_light,
+    truth_table,
+    write_truth,
+)
 from .scene import (
     cluster_stars,
     contamination,
@@ -89,7 +94,7 @@ def simulate_cluster(
     ConfigError
         If the folder already holds raw frames.
     """
-    folder = _empty_folder(folder)
+    folder = empty_folder(folder)
     streams, rngs = _streams(seed)
     rng = streams[0]
     drawn = (rng.uniform(0.8, 1.3), rng.uniform(-0.15, 0.15), rng.uniform(2300, 3000))
@@ -194,7 +199,7 @@ def simulate_transit(
     ConfigError
         If the folder already holds raw frames.
     """
-    folder = _empty_folder(folder)
+    folder = empty_folder(folder)
     streams, rngs = _streams(seed)
     rng = streams[0]
     flip = datetime(2024, 10, 3, 21, 10) + timedelta(seconds=round(rng.uniform(-1500, 1500)))
@@ -280,17 +285,6 @@ def simulate_transit(
         target=f"{place[0]:.6f} {place[1]:.6f}",
         transit=published_planet(planet, np.random.default_rng([seed, 7])),
     )
-
-
-def _empty_folder(folder):
-    """Make the folder, refused where raw frames of another night would be mixed in."""
-    folder = Path(folder)
-    if (folder / "raw").exists() or (folder / "night.toml").exists():
-        raise ConfigError(
-            f"{folder} already holds a night: give a folder that does not exist, or remove it first"
-        )
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
 
 
 def _streams(seed):

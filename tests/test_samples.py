@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
-from datared import samples, simulate
+from datared import camerabench, samples, simulate
 from datared.errors import ConfigError, DataredError
 from datared.frames import inventory, select_lights
 from datared.night import load_night
@@ -94,7 +94,7 @@ def test_home_follows_the_environment(monkeypatch, tmp_path):
 
 def test_unknown_sample():
     """The error lists the valid names; a real night has no seed."""
-    with pytest.raises(ConfigError, match="cluster, transit, ngc6819, hat-p-32"):
+    with pytest.raises(ConfigError, match="cluster, transit, camera, ngc6819, hat-p-32"):
         fetch_sample("clutser")
     with pytest.raises(ConfigError, match="no seed"):
         fetch_sample("ngc6819", seed=3)
@@ -113,6 +113,25 @@ def test_simulated_once(toy):
     fetch_sample("cluster")
     assert toy == [1, 7, 1] and (path.parent / "work").is_dir()
     assert not list(path.parent.glob(".making-*"))
+
+
+def test_camera_sample_comes_from_its_own_module(monkeypatch):
+    """CC-01: the camera is made by its module, and again when the source of that changes."""
+    made = []
+
+    def simulate_camera(folder, *, seed=1):
+        made.append(seed)
+        (folder / "raw").mkdir(parents=True)
+        return write_night({"raw": "raw", "work": "work"}, folder / "night.toml")
+
+    monkeypatch.setattr(camerabench, "simulate_camera", simulate_camera)
+    path = fetch_sample("camera", seed=4)
+    assert path == home() / "camera-seed4" / "night.toml" and fetch_sample("camera", seed=4) == path
+    assert made == [4]
+    assert samples._source_digest("camerabench") != samples._source_digest("simulate")
+    monkeypatch.setattr(samples, "_source_digest", lambda module: f"new {module}")
+    assert fetch_sample("camera", seed=4) == path and made == [4, 4]
+    assert "new camerabench" in (path.parent / "complete.txt").read_text(encoding="utf-8")
 
 
 def test_interrupted_simulation_is_made_again(toy, tmp_path):
