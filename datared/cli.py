@@ -93,7 +93,7 @@ def _honest_exit(work=None):
 
 @app.command()
 def fetch(
-    name: Annotated[str, typer.Argument(help="cluster, transit, ngc6819 or hat-p-32")],
+    name: Annotated[str, typer.Argument(help="cluster, transit, camera, ngc6819 or hat-p-32")],
     seed: Annotated[int | None, typer.Option(help="for simulated nights: another night")] = None,
     folder: Annotated[Path | None, typer.Option(help="where the nights live")] = None,
 ):
@@ -106,17 +106,19 @@ def fetch(
 
 @app.command()
 def simulate(
-    kind: Annotated[str, typer.Argument(help="cluster or transit")],
+    kind: Annotated[str, typer.Argument(help="cluster, transit or camera")],
     folder: Annotated[Path, typer.Argument(help="new folder for the night")],
     seed: Annotated[int, typer.Option(help="another seed is another night")] = 1,
 ):
     """Write a simulated night with its truth beside it and print the path of its night.toml."""
+    from .camerabench import simulate_camera
     from .simulate import simulate_cluster, simulate_transit
 
     with _honest_exit():
         kinds = {"cluster": simulate_cluster, "transit": simulate_transit}
+        kinds["camera"] = simulate_camera
         if kind not in kinds:
-            raise ConfigError(f"There is no night {kind!r} to simulate; say cluster or transit.")
+            raise ConfigError(f"No night {kind!r} to simulate; there are {', '.join(kinds)}.")
         if folder.exists() and any(folder.iterdir()):
             raise ConfigError(f"{folder} is not empty; name a new folder.")
         typer.echo(kinds[kind](folder, seed=seed))
@@ -157,17 +159,13 @@ def inspect(
 
 @app.command()
 def camera(night: Annotated[Path, typer.Argument(help="night.toml")]):
-    """Measure gain and read noise, and judge calibration frames and masters. Writes nothing."""
+    """Tell all about the camera: gain, noise, linearity, darks, flats. Writes nothing."""
     with _honest_exit():
-        from .camera import camera_night
+        from .camerareport import camera_report
         from .night import load_night
-        from .quality import calibration_quality
 
-        opened = load_night(night)
-        measured = camera_night(opened)
-        _show(measured)
-        typer.echo("\nCalibration frames and masters:")
-        _show(calibration_quality(opened, camera=measured))
+        for line in camera_report(load_night(night)):
+            typer.echo(line)
 
 
 @app.command()

@@ -64,7 +64,7 @@ def _cell_medians(x, y, dx, dy, cells, shape):
     return [np.array([np.median(values[cell == one]) for one in full]) for values in (x, y, dx, dy)]
 
 
-def distortion_map(wcs, *, shape=None, length=60.0, ax=None):
+def distortion_map(field, *, shape=None, length=60.0, ax=None):
     """How the optics bend the picture: shift of the stars, and change of the scale, over the frame.
 
     The arrows go from where a star is seen to where a camera without distortion would see it. The
@@ -72,8 +72,10 @@ def distortion_map(wcs, *, shape=None, length=60.0, ax=None):
 
     Parameters
     ----------
-    wcs : astropy.wcs.WCS
-        World coordinates of a frame, with or without distortion (SIP or tables).
+    field : astropy.wcs.WCS or datared.distortionmap.DistortionMap
+        World coordinates of a frame, with or without distortion (SIP or tables): their polynomial
+        is drawn, which is 0 in the middle. Or a map, such as that of a night: what no change of
+        scale, rotation or shear can remove is drawn, with the typical error in the title.
     shape : (int, int), optional
         Shape ``(ny, nx)`` of the frame; by default that which the world coordinates carry.
     length : float
@@ -91,31 +93,43 @@ def distortion_map(wcs, *, shape=None, length=60.0, ax=None):
     ValueError
         If the shape of the frame is not known.
     """
-    shape = wcs.array_shape if shape is None else shape
-    if shape is None:
-        raise ValueError("These world coordinates do not know the size of the frame: give shape.")
-    ny, nx = shape
-    step = nx / 50
-    y, x = np.meshgrid(np.arange(step / 2, ny, step), np.arange(step / 2, nx, step), indexing="ij")
-    scale = _area(wcs, x, y) ** 0.5 / _area(wcs, (nx - 1) / 2, (ny - 1) / 2) ** 0.5
     ax = new_axes(ax)
-    change = 100 * (scale - 1)
-    colours = ax.pcolormesh(x, y, change, cmap="cividis", rasterized=True)
+    if hasattr(field, "dx"):
+        ny, nx = field.shape
+        x, y, change, shading = field.x, field.y, 100 * (field.area**0.5 - 1), "gouraud"
+        # Arrows at the border would point out of the figure.
+        steps = [max(2, round(n / 12)) for n in x.shape]
+        few = tuple(slice(step // 2, None, step) for step in steps)
+        arrows = [values[few] for values in (x, y, field.dx, field.dy)]
+        error = np.nanmedian(field.error) if np.isfinite(field.error).any() else 0.0
+    else:
+        shape = field.array_shape if shape is None else shape
+        if shape is None:
+            raise ValueError(
+                "These world coordinates do not know the size of the frame: give shape."
+            )
+        ny, nx = shape
+        step, shading, error = nx / 50, "auto", 0.0
+        y, x = np.meshgrid(
+            np.arange(step / 2, ny, step), np.arange(step / 2, nx, step), indexing="ij"
+        )
+        middle = _area(field, (nx - 1) / 2, (ny - 1) / 2)
+        change = 100 * (_area(field, x, y) ** 0.5 / middle**0.5 - 1)
+        few = (slice(2, None, 4), slice(2, None, 4))
+        arrows = [x[few], y[few], *_shift(field, x[few], y[few])]
+    colours = ax.pcolormesh(x, y, change, cmap="cividis", shading=shading, rasterized=True)
     bar = ax.figure.colorbar(colours, ax=ax, fraction=0.046 * ny / nx, pad=0.02)
     bar.set_label("scale against the middle (%)")
-    few = (slice(2, None, 4), slice(2, None, 4))
-    x, y = x[few], y[few]
-    dx, dy = _shift(wcs, x, y)
-    largest = float(np.hypot(dx, dy).max())
+    bar.formatter.set_powerlimits((-3, 4))
+    largest = float(np.hypot(*arrows[2:]).max())
     ax.set_title(" ", loc="right")  # Room for the key.
     if largest > 1e-6:
-        arrows = ax.quiver(
-            x, y, dx, dy, angles="xy", scale_units="xy", scale=largest / length, color="white",
+        drawn = ax.quiver(
+            *arrows, angles="xy", scale_units="xy", scale=largest / length, color="white",
             width=0.004, edgecolor="black", linewidth=0.5,
         )  # fmt: skip
-        ax.quiverkey(
-            arrows, 0.1, 1.04, largest, f"{largest:.2g} px", labelpos="E", facecolor="black"
-        )
+        text = f"{largest:.2g} px" + (f", errors {error:.1g} px" if error else "")
+        ax.quiverkey(drawn, 0.1, 1.04, largest, text, labelpos="E", facecolor="black")
     else:
         ax.set_title("no distortion", loc="left")
     ax.set(xlabel="x (px)", ylabel="y (px)", aspect="equal")

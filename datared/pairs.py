@@ -27,6 +27,9 @@ KEPT = 1 - 2 * CLIP * math.exp(-(CLIP**2) / 2) / math.sqrt(2 * math.pi) / math.e
 #: A box with more than this part of its pixels saturated, or less than this part of them usable,
 #: is left out.
 SATURATED_PART, USABLE_PART = 0.01, 0.5
+#: A pixel of a flat that is further from the level of its box than this part of it (and than the
+#: noise allows) is dead, hot or of a bad column: the law of the others is not its own.
+UNLIKE = 0.3
 
 
 def read_noise(first, second, *, step=None):
@@ -81,8 +84,9 @@ def pair_variance(first, second, *, saturation=None, step=None):
               \qquad L = F_1 \frac{1 + r}{1 + r^2},
 
     for any `r`; for equal flats, V is half of the variance of the difference, and L their level.
-    Values beyond 4 deviations (hot pixels, particles), and boxes that differ from the others (stars
-    of a twilight flat), are left out; the law being linear, the means over the boxes obey it too.
+    Values beyond 4 deviations (hot pixels, particles), dead pixels and columns, and boxes that
+    differ from the others (stars of a twilight flat), are left out; the law being linear, the means
+    over the boxes obey it too.
 
     Parameters
     ----------
@@ -211,7 +215,7 @@ def _flat_boxes(first, second, saturation, step):
             good &= np.mean(boxes >= saturation, axis=(1, 2)) <= SATURATED_PART
         ratio = np.where(good, levels[0] / levels[1], np.nan)
     scaled = second * ratio.astype(np.float32)[:, None, None]
-    return levels[0], ratio, *_box_variances(first - scaled, step)
+    return levels[0], ratio, *_box_variances(first - scaled, step, flats=first, levels=levels[0])
 
 
 def _medians(boxes):
@@ -226,12 +230,19 @@ def _medians(boxes):
     return medians
 
 
-def _box_variances(boxes, step):
-    """Variance of each box about a plane, without outliers, and the number of values left."""
+def _box_variances(boxes, step, *, flats=None, levels=None):
+    """Variance of each box about a plane, without outliers, and the number of values left.
+
+    Of differences of flats those pixels are left out that are unlike the level of their box.
+    """
     values = boxes - _medians(boxes).astype(np.float32)[:, None, None]
     floor = STEP_NOISE * step
     # Whole numbers make the median deviation coarse: it only opens the way for the variance.
     limit = 1.5 * CLIP * np.fmax(1.4826 * _medians(np.abs(values)), floor)
+    if flats is not None:
+        far = np.fmax(UNLIKE * levels, limit).astype(np.float32)[:, None, None]
+        unlike = np.abs(flats - levels.astype(np.float32)[:, None, None]) > far
+        values = np.where(unlike, np.float32(np.nan), values)
     variance = number = None
     for _ in range(3):
         good = np.abs(values) <= limit.astype(np.float32)[:, None, None]

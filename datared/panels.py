@@ -115,7 +115,7 @@ def transfer_curve(levels, variances, *, errors=None, used=None, fit=None, label
     used : array-like of bool, shape (n,), optional
         Which points took part in the fit; the others are drawn as crosses.
     fit : datared.camera.CameraNoise, optional
-        Its gain and read noise draw the line :math:`V = L / g + R^2` and name it.
+        Its law :math:`V = (L / g) (1 + c L) + R^2` is drawn, and its gain and read noise name it.
     label : str, optional
         Name of the points in the legend, such as the filter.
     ax : matplotlib.axes.Axes, optional
@@ -140,12 +140,11 @@ def transfer_curve(levels, variances, *, errors=None, used=None, fit=None, label
     if not used.all():
         ax.plot(levels[~used], variances[~used], "x", color=RED, label="left out")
     if fit is not None and np.isfinite(fit.gain):
-        x = np.array([0.0, max(ax.dataLim.x1, 1.0)])
-        noise = np.nan_to_num(fit.read_noise_adu)
+        x = np.linspace(0.0, max(ax.dataLim.x1, 1.0), 200)
         text = f"gain {_rounded(fit.gain, fit.gain_err)} e-/ADU"
         if np.isfinite(fit.read_noise):
             text += f", read noise {_rounded(fit.read_noise, fit.read_noise_err)} e-"
-        ax.plot(x, x / fit.gain + noise**2, color=GREY, zorder=1, label=text)
+        ax.plot(x, fit.law(x), color=GREY, zorder=1, label=text)
     ax.set(xlabel="level above the bias (ADU)", ylabel="variance of a pixel (ADU²)")
     # Set limits would not follow the next filter that is drawn.
     right, top = (max(limit, 1.0) for limit in (ax.dataLim.x1, ax.dataLim.y1))

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from astropy.io import fits
 from astropy.nddata import CCDData
+from astropy.table import Table
 
 from datared import camera, load_night, pairs, samples
 from datared.camera import measure_camera, pair_variance, photon_transfer, read_noise
@@ -122,6 +123,20 @@ def test_gain_pair_leaves_saturated_boxes_out(sensor):
     assert all(np.isnan(pair_variance(frames[0], np.zeros(SHAPE))))
 
 
+def test_gain_pair_leaves_dead_pixels_and_columns_out(sensor):
+    """CC-01: pixels that see little light have little noise; they do not make the gain larger."""
+    for bad in (sensor.response[:, ::32], sensor.response[::8, 4::8]):
+        bad *= 0.2
+    level, variance, _ = pair_variance(sensor.flat(20_000), sensor.flat(20_000), step=1)
+    # With them the variance would be less by 0.8 * 4.6 % = 3.7 %; 63000 pixels tell it to 0.56 %.
+    expected = level / GAIN + (READ_NOISE / GAIN) ** 2
+    assert variance == pytest.approx(expected, rel=4 * 0.0056)
+    # Faint flats, whose noise is as large as their light, lose no pixel.
+    faint = Sensor(9)
+    level, variance, error = pair_variance(faint.flat(20), faint.flat(20), step=1)
+    assert variance == pytest.approx(level / GAIN + (READ_NOISE / GAIN) ** 2, abs=4 * error)
+
+
 def test_masked_pixels_of_flats_are_passed_over(sensor):
     """A box with some NaN is used without them; one of which half is gone is not used."""
     first, second = sensor.flat(20_000), sensor.flat(20_000)
@@ -136,7 +151,7 @@ def test_masked_pixels_of_flats_are_passed_over(sensor):
 def test_gain_fit_is_weighted_least_squares():
     """F15: slope, intercept and their errors are those of numpy.polyfit."""
     rng = np.random.default_rng(4)
-    levels = np.linspace(2000, 40_000, 9)
+    levels = np.linspace(15_000, 40_000, 9)  # They span less than a factor of 3: no bend.
     truth = levels / GAIN + (READ_NOISE / GAIN) ** 2
     errors = 0.005 * truth
     variances = truth + rng.normal(0, errors)
@@ -151,6 +166,51 @@ def test_gain_fit_is_weighted_least_squares():
     relative = photon_transfer(levels, variances)
     assert relative.gain == pytest.approx(result.gain, rel=0.003)
     assert 0.5 < relative.gain_err / result.gain_err < 2
+
+
+@pytest.mark.parametrize("bend", [0.0, -0.07])
+def test_gain_of_a_bent_law_is_that_of_faint_light(bend):
+    """CC-01, F15: many levels tell the bend; without one the gain is right, and less sure.
+
+    A straight line through the bent points would be wrong by 3 %.
+    """
+    gains, errors = [], []
+    levels = np.linspace(2000, 50_000, 12)
+    truth = levels / GAIN * (1 + bend * levels / 50_000) + (READ_NOISE / GAIN) ** 2
+    for seed in range(40):
+        variances = truth * np.random.default_rng(seed).normal(1, 0.003, levels.size)
+        result = photon_transfer(
+            levels, variances, errors=0.003 * truth, read_noise=(READ_NOISE / GAIN, 0.01)
+        )
+        gains.append(result.gain)
+        errors.append(result.gain_err)
+        assert result.curvature == pytest.approx(bend / 50_000, abs=4 * result.curvature_err)
+        assert result.law(levels) == pytest.approx(truth, rel=0.012)
+    pulls = (np.array(gains) - GAIN) / errors
+    # The bend is known to be small before: that moves the mean by 0.05 of the bend's error.
+    assert abs(pulls.mean()) < 4 * 0.16 and 0.7 < pulls.std() < 1 + 4 * 0.11
+    assert np.mean(errors) < 0.005 * GAIN
+    # Least squares of the three terms, with what is known before as one more point.
+    scaled = levels / 50_000
+    design = np.stack([scaled, np.ones(12), scaled**2], axis=1) / (0.003 * truth)[:, None]
+    design = np.vstack([design, [0, 1 / (2 * 9.3085 * 0.01), 0], [0, 0, 20 / variances.max()]])
+    right = [*(variances / (0.003 * truth)), 9.3085**2 / (2 * 9.3085 * 0.01), 0.0]
+    slope = np.linalg.lstsq(design, np.array(right))[0][0] / 50_000
+    assert gains[-1] == pytest.approx(1 / slope, rel=1e-4)
+
+
+def test_gain_turnover_is_where_the_variance_falls():
+    """CC-02: the level of the largest variance is told, with the gaps beside it as its error."""
+    levels = np.array([5e3, 1e4, 2e4, 3e4, 4e4, 4.2e4, 4.4e4])
+    variances = levels / GAIN
+    variances[5:] = [30_000, 500]
+    result = photon_transfer(levels, variances, errors=0.01 * variances, read_noise=(9.0, 0.1))
+    assert result.turnover == 4e4
+    assert result.turnover_err == pytest.approx((4.2e4 - 3e4) / 12**0.5)
+    # 40 000 ADU is above 90 % of the first level that has fallen: its noise is cut already.
+    np.testing.assert_array_equal(result.used, [True] * 4 + [False] * 3)
+    straight = photon_transfer(levels[:5], variances[:5], errors=0.01 * variances[:5])
+    assert np.isnan(straight.turnover) and np.isnan(straight.turnover_err) and straight.used.all()
 
 
 def test_gain_of_one_pair_needs_the_read_noise():
@@ -184,6 +244,44 @@ def test_gain_where_levels_do_not_tell_the_read_noise():
     assert result.read_noise == 0 and "do not tell the read noise" in result.note
     assert result.gain == pytest.approx(2.05, abs=0.06)
     assert np.isnan(photon_transfer([1000, 1100], [900, 750], errors=[200, 200]).read_noise_err)
+
+
+@pytest.mark.parametrize(
+    ("levels", "variances", "noise", "words"),
+    [
+        ([30_000, 31_000], [15_025, 10], (5.0, 0.1), "no level is left"),
+        ([1000, 30_000, 31_000], [525, 15_025, 10], None, "one level is left"),
+        ([9000, 9000], [-1 / 12, -1 / 12], (5.0, 0.1), "copies of one frame): 9000, 9000 ADU"),
+        ([], [], None, "no level is left"),
+        ([np.nan, 1000], [525, np.nan], 5.0, "no level is left"),
+    ],
+    ids=["below-the-turn", "one-below-the-turn", "copies", "nothing", "nan"],
+)
+def test_gain_of_levels_of_which_too_few_are_left(levels, variances, noise, words):
+    """CC-01: full flats, or copies of one flat, give NaN and the reason, never an exception."""
+    errors = np.maximum(variances, 0) / 100
+    result = photon_transfer(levels, variances, errors=errors, read_noise=noise)
+    assert np.isnan(result.gain) and words in result.note, result.note
+    assert result.levels.size == len(levels) and result.used.sum() < 2
+
+
+def test_gain_with_a_read_noise_that_is_not_known():
+    """CC-01: NaN, as from bias frames without pixels, is no point of the fit."""
+    result = photon_transfer([1000, 2000], [525, 1025], errors=[5, 5], read_noise=(np.nan, np.nan))
+    assert result.gain == pytest.approx(2) and result.read_noise == pytest.approx(10)
+
+
+def test_gain_of_a_camera_whose_read_noise_is_below_the_step():
+    """CC-01: read noise of 0 +- 0.29 ADU stays that; it does not become a thousand electrons."""
+    result = photon_transfer(
+        [1000, 30_000], [500, 15_000], errors=[5, 150], read_noise=(0.0, 12**-0.5)
+    )
+    assert result.gain == pytest.approx(2, abs=3 * result.gain_err)
+    assert result.read_noise_adu < 0.6 and 0.1 < result.read_noise_adu_err < 0.6
+    better = photon_transfer(
+        [1000, 30_000], [500.06, 15_000.06], errors=[5, 150], read_noise=(0.01, 12**-0.5)
+    )
+    assert better.read_noise_adu < 0.6 and 0.1 < better.read_noise_adu_err < 0.6
 
 
 # --- bias frames and flats -----------------------------------------------------------------------
@@ -243,6 +341,17 @@ def test_gain_is_not_measured_from_too_few_frames(sensor):
         result = measure_camera(*frames)
         assert np.isnan(result.gain) and words in result.note, result.note
     assert measure_camera(biases, flats[:1]).read_noise_adu == pytest.approx(9.31, rel=0.02)
+
+
+def test_gain_of_frames_without_numbers(sensor):
+    """CC-01: frames of NaN only are passed over, and copies of one flat tell nothing."""
+    nothing = np.full(SHAPE, np.nan)
+    biases, flats = [sensor.frame() for _ in range(2)], [sensor.frame(2e4) for _ in range(2)]
+    result = measure_camera([nothing, *biases], [*flats, nothing])
+    assert result.gain == pytest.approx(GAIN, rel=4 * 0.0055) and result.note == ""
+    assert "no bias frames" in measure_camera([nothing], flats).note
+    copied = measure_camera(biases, [flats[0], flats[0]])
+    assert np.isnan(copied.gain) and "copies of one frame" in copied.note
 
 
 def test_gain_without_saturated_flats(sensor):
@@ -321,6 +430,29 @@ def test_gain_of_a_named_card_is_compared(tmp_path, sensor):
     assert camera.camera_night(night)["gain_configured"][0] == 0.376
     night = write_night(tmp_path / "c", frames, text='gain_keyword = "EPERADU"', EPERADU=0.4)
     assert camera.camera_night(night)["gain_configured"][0] == 0.4
+
+
+def test_gain_despite_a_wrong_saturation(tmp_path):
+    """PR-16: a saturation that leaves no flats is told and not used."""
+    small = Sensor(5, shape=(96, 96))
+    frames = [("BIAS", "", small.frame()) for _ in range(2)]
+    frames += [("FLAT", "V", small.frame(2e4)) for _ in range(2)]
+    table = camera.camera_night(write_night(tmp_path, frames, text="saturation = 3000.0"))
+    assert table["gain"] == pytest.approx(GAIN, rel=4 * 0.015)
+    assert "saturation = 3000 of [camera] leaves no flats: not used" in table["note"][0]
+
+
+def test_samples_of_many_flats_keep_neighbours_together(tmp_path, monkeypatch):
+    """CC-01: of a long series pairs of like exposure times are read, from the first to the last."""
+    read = []
+    monkeypatch.setattr(camera, "sample_frame", lambda path, **_: read.append(path) or path)
+    names = [f"{i:03d}.fits" for i in range(200)]
+    rows = Table({"file": names, "path": names, "exptime": np.arange(200) // 2 / 10})
+    assert camera.group_samples(rows[::-1], camera=Camera()) == read and len(read) <= 64
+    numbers = np.array([int(path[:3]) for path in read])
+    assert numbers[0] == 0 and numbers[-1] == 199 and np.all(np.diff(numbers) > 0)
+    assert np.mean(np.diff(numbers)[::2] == 1) == 1
+    assert len(camera.group_samples(rows[:10], camera=Camera())) == 10
 
 
 def test_gain_of_setups_apart(tmp_path):
