@@ -29,9 +29,10 @@ class Question:
         The tolerance is a fraction of the answer instead.
     needs : str
         Where the answer comes from: the truth of a simulated night of the kind ``"cluster"``,
-        ``"transit"`` or ``"any"``; the ``"photometry"``, the ``"magnitudes"``, the
-        ``"lightcurve"`` or the ``"comparison"`` stars of any night, also of a real one (see
-        `datared.nightnumbers` and `datared.curvenumbers`); or nothing but the question, if empty.
+        ``"transit"`` or ``"any"`` of these two, or that of a ``"camera"``; the ``"photometry"``,
+        the ``"magnitudes"``, the ``"lightcurve"`` or the ``"comparison"`` stars of any night, also
+        of a real one (see `datared.nightnumbers` and `datared.curvenumbers`); or nothing but the
+        question, if empty.
     mistakes : tuple of (callable, str)
         Typical wrong answers (a number or a range, found like ``answer``) and what to say.
     hint : str

@@ -207,9 +207,9 @@ def read_truth(night, question):
     dict
         What ``truth/parameters.json`` holds, with the numbers of frames ``n_bias`` and ``n_light``,
         the ``fwhm`` (px) of the first frame in r, or of the first frame, and ``header_scale``, the
-        pixel scale (arcsec) by the headers of the lights. For a question about the photometry, the
-        magnitudes or the light curve of the night, the numbers of `datared.nightnumbers` or
-        `datared.curvenumbers` instead.
+        pixel scale (arcsec) by the headers of the lights; of a ``camera`` only what the file holds.
+        For a question about the photometry, the magnitudes or the light curve of the night, the
+        numbers of `datared.nightnumbers` or `datared.curvenumbers` instead.
 
     Raises
     ------
@@ -230,11 +230,14 @@ def read_truth(night, question):
             f"literature, check({question.id!r}, answer, expected=value, tolerance=error)"
         )
     truth = json.loads(path.read_text(encoding="utf-8"))
-    kind = "transit" if "mid_time" in truth else "cluster"
-    if question.needs not in ("any", kind):
+    kind = truth.get("kind") or ("transit" if "mid_time" in truth else "cluster")
+    # A camera in the laboratory has no lights: it answers the questions about cameras only.
+    if question.needs != kind and (question.needs != "any" or kind == "camera"):
         raise ConfigError(
             f"{question.id} is about a {question.needs} night, {night.name!r} is a {kind} night."
         )
+    if kind == "camera":
+        return truth
     raw = inventory(night)
     kinds = [str(k) for k in raw["kind"]]
     frames = Table.read(path.with_name("frames.ecsv"))

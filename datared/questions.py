@@ -7,7 +7,9 @@ book holds them. `datared.checks` compares.
 import math
 
 from .asking import Question, number, truth
+from .cameraquestions import CAMERA_QUESTIONS
 from .resultquestions import RESULT_QUESTIONS
+from .stackquestions import STACK_QUESTIONS
 from .starquestions import STAR_QUESTIONS
 
 __all__ = ["QUESTIONS", "Question"]
@@ -300,5 +302,9 @@ _FURTHER = [
 
 #: Every question by its name.
 QUESTIONS = {
-    question.id: question for question in [*_LIST, *STAR_QUESTIONS, *RESULT_QUESTIONS, *_FURTHER]
-}
+    question.id: question
+    for question in [
+        *_LIST, *STAR_QUESTIONS, *RESULT_QUESTIONS, *STACK_QUESTIONS, *CAMERA_QUESTIONS,
+        *_FURTHER,
+    ]
+}  # fmt: skip

@@ -1,4 +1,4 @@
-"""The questions of the pages on results: diagram, light curve, stack. See `datared.questions`."""
+"""The questions of the pages on results: diagram, light curve. See `datared.questions`."""
 
 import math
 
@@ -286,17 +286,5 @@ RESULT_QUESTIONS = [
                   (lambda t: math.sqrt(0.0012), "The error is not what the root is drawn from."),
                   (lambda t: 0.5 * 1.2 / 14.4, "That is the relative error.")),
         hint="The relative error of a root is half of that of what is under it.",
-    ),
-    Question(
-        "S1", "stack",
-        "The sky noise of one frame is 12 ADU. How many equal frames make it 3 ADU in their mean?",
-        **number(16, 0.0, hint="The noise of a mean falls as the square root of the number."),
-        mistakes=((lambda t: 4, "Four frames halve the noise. Go on."),),
-    ),
-    Question(
-        "S2", "stack", "How many magnitudes deeper is the mean of 5 equal frames than one frame?",
-        unit="mag", **number(2.5 * math.log10(math.sqrt(5)), 0.02),
-        mistakes=((lambda t: 2.5 * math.log10(5), "That is five times less noise. Is it?"),),
-        hint="The noise falls as the square root; turn that ratio into magnitudes.",
     ),
 ]  # fmt: skip

@@ -18,7 +18,7 @@ import yaml
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = ROOT / "_build" / "html"
 ANALYSIS = ["data", "pre-red", "astrometry", "photometry", "CMD", "lightcurve", "stack", "psf"]
-ANALYSIS += ["ngc6819", "hat-p-32", "variables"]
+ANALYSIS += ["ngc6819", "hat-p-32", "variables", "camera"]
 
 # --- building ------------------------------------------------------------------------------------
 
@@ -231,7 +231,7 @@ def test_built_html_has_figures(built):
 def test_diagnostic_figures_exist(built):
     """DT-07, AS-03, 004-20, 004-22: the figures of the measurements are on the built pages."""
     least_figures = {"astrometry": 8, "photometry": 11, "psf": 7, "lightcurve": 9}
-    least_figures |= {"hat-p-32": 9, "variables": 6}
+    least_figures |= {"hat-p-32": 9, "variables": 6, "stack": 11, "camera": 7}
     for name, least in least_figures.items():
         made = [i for i in built[f"book/{name}"].images if "_images/" in i.get("src", "")]
         assert len(made) >= least, name

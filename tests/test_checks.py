@@ -27,6 +27,8 @@ TRUTH = {
         "variable": {"period": 0.058}, "mover": {"rate_per_minute": 0.5},
     },
     "cluster": {"age": 1.2, "distance": 2042.0, "metallicity": 0.1, "a_v": 0.325},
+    "camera": {"kind": "camera", "full_well": 32_000.0, "dark_rate": 0.08,
+               "doubling_temperature": 6.3},
 }  # fmt: skip
 CAMERA = {"gain": 0.376, "read_noise": 3.5, "pixel_scale": 1.214}
 
@@ -54,7 +56,8 @@ GOLDEN = {
     "B3": 88.56, "B4": 10.0, "T1": 22500, "P1": 4999.98, "S1": 16, "S2": 0.87,
     "A3": 10, "A5": 4, "A7": 0.15625, "A8": 0.22176, "P2": 76.77, "P7": 4750, "P8": 1.5,
     "PSF1": 1.25, "PSF2": 8000, "PSF3": 0.03266, "Q18c": 1.5524, "Q20a": 2.0, "Q21b": 0.005,
-    "V1": 2, "H1": 31.37, "H2": 1.788,
+    "V1": 2, "H1": 31.37, "H2": 1.788, "S5": 6.667, "S6": 0.5625, "S7": 5.367, "S8": 24,
+    "K1": 0.885, "K4": 0.01577, "K6": 0.03258,
 }  # fmt: skip
 MEASURED = {
     "transit": {
@@ -63,6 +66,7 @@ MEASURED = {
     },
     "cluster": {"Q9a": 1.0, "Q9b": 2100, "Q9c": 0.0, "Q9d": 0.4, "D1": 15, "A1": 1.2099,
                 "A2": 20.3, "A6": 2.4 * 1.214},
+    "camera": {"K2": 32.58, "K3": 9.903, "K5": -21.85},
 }  # fmt: skip
 
 
@@ -109,6 +113,27 @@ def test_self_checks_installation():
         ("P1", 8141.57, "still in it"),
         ("P1", 8131.57, "every pixel"),
         ("S1", 4, "halve"),
+        ("S2", 1.747, "five times less"),
+        ("S5", 8.16, "equal weights"),
+        ("S5", 7.07, "not worthless"),
+        ("S5", 6.93, "square"),
+        ("S5", 44.4, "variance"),
+        ("S6", 0.75, "height"),
+        ("S6", 1.778, "turn it round"),
+        ("S7", 12, "the noise"),
+        ("S7", 2.4, "smaller, too"),
+        ("S7", 26.8, "no trail"),
+        ("S8", 1.5, "sum of all"),
+        ("S8", 0.09375, "turn it round"),
+        ("S8", 6, "electrons"),
+        ("K1", 0.426, "twice"),
+        ("K1", 0.826, "still in it"),
+        ("K1", 1.13, "turn it round"),
+        ("K4", 0.0175, "faint star"),
+        ("K4", 0.0144, "magnitude of it"),
+        ("K4", 0.0219, "which levels"),
+        ("K6", 0.0162, "one edge"),
+        ("K6", 0.03, "magnitude of it"),
         ("A3", 20, "two equations"),
         ("A4", 2, "scale changes"),
         ("A4", 1.1, "wrong scale"),
@@ -212,6 +237,42 @@ def test_q9_wrong_numbers_of_the_cluster_give_a_hint(night, name, answer, word):
     result = check(name, answer, night=night("cluster"))
     assert result.ok is False
     assert word in result.message
+
+
+@pytest.mark.parametrize(
+    ("name", "answer", "word"),
+    [
+        ("K2", 12.25, "electrons"),
+        ("K2", 3.5, "square root"),
+        ("K2", 9.31, "Which light"),
+        ("K2", 86.6, "variance"),
+        ("K3", 13.16, "stops"),
+        ("K3", 3.96, "2.5"),
+        ("K3", 10.97, "in ADU"),
+        ("K5", -32.3, "square root"),
+        ("K5", 1.9, "Colder"),
+        ("K5", 251.3, "too large"),
+    ],
+)
+def test_self_checks_of_a_camera_give_a_hint(night, name, answer, word):
+    """CC-01, CC-02, ED-02: mistakes about the camera are named; a night of stars cannot answer."""
+    result = check(name, answer, night=night("camera"))
+    assert result.ok is False
+    assert word in result.message
+    with pytest.raises(ConfigError, match="camera night"):
+        check(name, answer, night=night("cluster"))
+
+
+def test_k5_law_of_arrhenius_and_the_rule_of_thumb_are_both_right(night):
+    """ED-02: far from -10 deg C the two differ by a kelvin; the page teaches both."""
+    rate = 3.5**2 / 600
+    energy = np.log(2) * 8.617333e-5 * 263.15**2 / 6.3
+    law = 1 / (1 / 263.15 - 8.617333e-5 / energy * np.log(rate / 0.08)) - 273.15
+    rule = -10 + 6.3 * np.log2(rate / 0.08)
+    assert law - rule > 0.5
+    assert check("K5", law, night=night("camera")) and check("K5", rule, night=night("camera"))
+    assert not check("K5", law + 0.6, night=night("camera"))
+    assert not check("K5", rule - 0.6, night=night("camera"))
 
 
 def test_q9_metallicity_may_be_in_dex(night):
@@ -320,7 +381,12 @@ def test_questions_count_and_pages():
     pages = {q.page for q in QUESTIONS.values()}
     assert {"intro", "installation", "data", "astrometry", "photometry", "stack"} <= pages
     assert len(checks.questions()) == len(QUESTIONS)
-    assert set(checks.questions("stack")["id"]) == {"S1", "S2"}
+    stack = checks.questions("stack")
+    assert list(stack["id"]) == [f"S{n}" for n in range(1, 9)]
+    assert set(stack["id"][stack["answer"] == "words"]) == {"S3", "S4"}
+    camera = checks.questions("camera")
+    assert list(camera["id"]) == [f"K{n}" for n in range(1, 8)]
+    assert list(camera["id"][camera["answer"] == "words"]) == ["K7"]
     assert set(checks.questions("variables")["id"]) == {"V1", "V2", "V3", "V4"}
     assert set(checks.questions("hat-p-32")["id"]) == {"H1", "H2", "H3", "H4"}
     for page in ("astrometry", "photometry"):
@@ -511,6 +577,42 @@ def test_q6_q7_aperture_and_errors_are_asked_and_taught():
         assert word in text, word
 
 
+def test_stack_page_shows_what_it_teaches():
+    """ST-01 to ST-05, ED-01: by hand first, then the helper; every figure has an alt text."""
+    book = Path(__file__).resolve().parents[1] / "book"
+    cells = json.loads((book / "stack.ipynb").read_text(encoding="utf-8"))["cells"]
+    text = "\n".join("".join(cell["source"]) for cell in cells)
+    steps = ("reproject_interp(", "noise_two_ways(", '"lanczos3", "exact"', "[::2, ::2]",
+             "stack_night(", "np.nanmedian(ratios", "by_seeing", "clip=None", "naive",
+             "_exposure.fits", "noise_law(", "EGAIN", "zero_point(", "catalogue_balance(",
+             "gray_image(")  # fmt: skip
+    places = [text.find(step) for step in steps]
+    assert -1 not in places and places == sorted(places)
+    assert text.count("} Try it yourself") >= 4
+    # What is true of one night only is asserted for that one: the page works for other seeds.
+    assert text.count("if seed == 1") >= 4
+    for cell in cells:
+        if re.search(r"plt\.show\(|;$", "".join(cell["source"])):
+            assert len(cell["metadata"]["mystnb"]["image"]["alt"]) > 60, cell["id"]
+
+
+def test_camera_page_shows_what_it_teaches():
+    """CC-01 to CC-04, ED-01: by hand first, then the helper; every figure has an alt text."""
+    book = Path(__file__).resolve().parents[1] / "book"
+    cells = json.loads((book / "camera.ipynb").read_text(encoding="utf-8"))["cells"]
+    text = "\n".join("".join(cell["source"]) for cell in cells)
+    steps = ("V = difference.var() / (1 + r)", "photon_transfer(levels", "per_second =",
+             "measure_linearity(", "dark_current(", "dark_temperature(", "hot_pixels(",
+             "compare_flats(", "night_distortion(", "suggest_night(", "## How close to the truth",
+             "## Which gain setting", "## Your own camera")  # fmt: skip
+    places = [text.find(step) for step in steps]
+    assert -1 not in places and places == sorted(places)
+    assert text.count("} Try it yourself") >= 2
+    for cell in cells:
+        if re.search(r"plt\.(figure|subplot)|plots\.distortion_map", "".join(cell["source"])):
+            assert len(cell["metadata"]["mystnb"]["image"]["alt"]) > 60, cell["id"]
+
+
 # A night of 14 stars on 80 frames, in two apertures, whose faults are put in one by one.
 NOISE = 0.003
 
@@ -627,6 +729,8 @@ def test_answers_are_not_in_the_book():
     # The page on shapes is optional (000-28): the others stand without it.
     if (book / "psf.ipynb").is_file():
         told["psf"] = r"\b(8000|0\.0327)\b"
+    told["stack"] = r"\b(6\.6[67]\d*|0\.56\d*|5\.3[67]\d*|0\.87\d*)\b|\b24 electrons"
+    told["camera"] = r"\b(0\.885?|0\.015[78]\d*|0\.032\d+|41\.\d+|9\.6\d*|16\.[123]\d*)\b"
     told |= {"variables": r"\b(83\.5\d*|0\.058)\b", "hat-p-32": r"\b(31\.[34]\d?|1\.79)\b"}
     for page, numbers in told.items():
         cells = json.loads((book / f"{page}.ipynb").read_text(encoding="utf-8"))["cells"]
