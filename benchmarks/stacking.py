@@ -173,7 +173,7 @@ def a_theirs(folder):
 # --- (b) ten frames against ccdproc, (c) against SWarp, (d) two hundred --------------------------
 
 
-def stack(folder, *, method, sky):
+def stack(folder, *, method):
     """Stack the frames of a folder from their files; the result is written."""
     from astropy.io import fits
 
@@ -181,6 +181,7 @@ def stack(folder, *, method, sky):
     from datared.coaddition import coadd
     from datared.resampling import AlignedRows
     from datared.rows import open_rows
+    from datared.stacksky import BOX, RowSky
 
     wcs, shape = grid_of(folder)
     paths = paths_of(folder)
@@ -189,15 +190,15 @@ def stack(folder, *, method, sky):
         """Sky and noise of one frame."""
         rows = open_rows(path)
         data = rows.rows(0, rows.shape[0])
-        mesh = sky_mesh(data, np.zeros(data.shape, bool), box=128)
-        return mesh, float(np.median(mesh.noise))
+        mesh = sky_mesh(data, np.zeros(data.shape, bool), box=BOX)
+        return RowSky(mesh.level, shape), float(np.median(mesh.noise))
 
     def call():
         with ThreadPoolExecutor(2) as pool:
             skies = list(pool.map(prepare, paths))
         frames = [
-            AlignedRows(path, wcs, shape=shape, method=method, sky=mesh if sky else None)
-            for path, (mesh, _) in zip(paths, skies, strict=True)
+            AlignedRows(path, wcs, shape=shape, method=method, sky=sky)
+            for path, (sky, _) in zip(paths, skies, strict=True)
         ]
         result = coadd(frames, noise=[noise for _, noise in skies], gain=GAIN)
         hdus = [fits.PrimaryHDU(result.data, wcs.to_header()), fits.ImageHDU(result.uncertainty)]
@@ -209,7 +210,7 @@ def stack(folder, *, method, sky):
 
 def b_ours(folder):
     """Stack ten frames, bilinear."""
-    return stack(folder, method="bilinear", sky=True)
+    return stack(folder, method="bilinear")
 
 
 def b_theirs(folder):
@@ -245,7 +246,7 @@ def b_theirs(folder):
 
 def c_ours(folder):
     """Stack ten frames by Lanczos-3."""
-    return stack(folder, method="lanczos3", sky=True)
+    return stack(folder, method="lanczos3")
 
 
 def c_swarp(folder, *extra):
@@ -302,7 +303,7 @@ def d_many(folder):
         path = many / "frames" / f"frame_{k:03d}.fits"
         if not path.exists():
             os.link(paths_of(folder)[k % N_FRAMES], path)
-    return stack(many, method="lanczos3", sky=True)
+    return stack(many, method="lanczos3")
 
 
 CASES = {

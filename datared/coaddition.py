@@ -174,7 +174,7 @@ def coadd(
     Notes
     -----
     Memory: 16 bytes for each pixel of the result, and for each thread a window of some rows of all
-    frames (64 MB, or 21 rows if these are more). Where two frames or more are saturated nothing
+    frames (64 MB, or 37 rows if these are more). Where two frames or more are saturated nothing
     is left out.
 
     What stays: an artefact fainter than the limit in stars, and one at the same place in half of

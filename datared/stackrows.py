@@ -22,8 +22,9 @@ LOOK_BACK = 4
 #: Bytes that a window has, where the number of frames permits it, and its 6 bytes for each pixel:
 #: value, code and state.
 WINDOW_BYTES, PIXEL_BYTES = 64e6, 6
-#: Rows of all frames that are read at a time, at least and at most.
-LEAST_ROWS, MOST_ROWS = 8, 64
+#: Rows of all frames that are read at a time, at least and at most. With fewer, a slightly turned
+#: frame has to read many more rows of its file than it gives.
+LEAST_ROWS, MOST_ROWS = 24, 64
 #: Bits of a row's mark beside those of the rounds: there is a hole, there is a saturated pixel.
 HOLE, SATURATED_ROW = 1 << 40, 1 << 41
 
