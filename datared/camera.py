@@ -158,8 +158,7 @@ def camera_night(night):
             lines.append((setup, name, n_bias, number, *_numbers(result, known)))
         lines.append((setup, "all", n_bias, len(flats), *_numbers(whole, known)))
     kinds = (str, str, int, int, int, *[float] * 10, str, str)
-    columns = zip(*lines, strict=True) if lines else [[] for _ in kinds]
-    table = Table([np.array(c, k) for c, k in zip(columns, kinds, strict=True)], names=_COLUMNS)
+    table = Table(rows=lines, names=_COLUMNS, dtype=kinds)
     for column in table.itercols():
         column.info.format = ".4g" if column.dtype.kind == "f" else None
     return table

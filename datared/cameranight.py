@@ -328,9 +328,7 @@ def _compared(first, second):
 
 def _table(lines, kinds):
     """Make a table of lines, with numbers of four digits."""
-    columns = zip(*lines, strict=True) if lines else [[] for _ in kinds]
-    arrays = [np.array(c, k) for c, k in zip(columns, kinds.values(), strict=True)]
-    table = Table(arrays, names=[*kinds])
+    table = Table(rows=lines, names=[*kinds], dtype=[*kinds.values()])
     for column in table.itercols():
         column.info.format = ".4g" if column.dtype.kind == "f" else None
     return table

@@ -12,7 +12,7 @@ from .combine import common_shape
 from .errors import DataredWarning, FrameError
 from .stackrows import RowWindow, open_aligned
 
-__all__ = ["LEAST_STARS", "Stack", "coadd", "flux_scales"]
+__all__ = ["LEAST_STARS", "Stack", "coadd", "coarse_loss", "flux_scales"]
 
 #: Fewer common stars than this say nothing about the transparency.
 LEAST_STARS = 5
@@ -190,8 +190,7 @@ def coadd(
     scales = _per_frame(1.0 if scales is None else scales, n, "scales")
     exptimes = _per_frame(1.0 if exptimes is None else exptimes, n, "exptimes")
     areas = np.array([getattr(source, "area", 1.0) for source in sources])
-    # On a coarse grid the interpolation uses some of the pixels only: that adds noise.
-    loss = np.maximum(1, areas / 2)
+    loss = coarse_loss(areas)
     numbers = np.zeros((5, n))
     numbers[0] = loss * areas * (scales * noise) ** 2
     if gain is not None:
@@ -223,6 +222,29 @@ def coadd(
     with ThreadPoolExecutor(threads) as pool:
         rejected = sum(pool.map(work, range(0, shape[0], height)), np.zeros(n, np.int64))
     return Stack(*results, n_rejected=tuple(rejected.tolist()))
+
+
+def coarse_loss(area):
+    r"""Say how much more variance a coarse grid has than the frame's pixels in a grid's pixel give.
+
+    Interpolation uses some of the pixels only: :math:`\max(1, A / 2)`, right to 10 % up to A = 4.
+
+    Parameters
+    ----------
+    area : float or array-like of float
+        A: area of a pixel of the grid in pixels of the frame.
+
+    Returns
+    -------
+    float or numpy.ndarray of float
+        1 or more.
+
+    Examples
+    --------
+    >>> coarse_loss([1.0, 4.0]).tolist()
+    [1.0, 2.0]
+    """
+    return np.maximum(1, np.asarray(area) / 2)
 
 
 def _tolerances(fwhm):

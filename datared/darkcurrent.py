@@ -114,8 +114,7 @@ def dark_frames(night):
             lines += _measured(own, night.camera)
     names = ("file", "path", "kind", "setup", "exptime", "temperature", "level", "level_err")
     kinds = ("U", "U", "U", "U", float, float, float, float)
-    columns = zip(*lines, strict=True) if lines else [[] for _ in kinds]
-    return Table([np.array(c, k) for c, k in zip(columns, kinds, strict=True)], names=names)
+    return Table(rows=lines, names=names, dtype=kinds)
 
 
 def dark_night(night):
@@ -150,8 +149,7 @@ def dark_night(night):
         "offset_err chi2 hot_share hot_limit particle_share note"
     ).split()
     kinds = ("U", float, int, int, "U", *[float] * 10, "U")
-    columns = zip(*lines, strict=True) if lines else [[] for _ in kinds]
-    table = Table([np.array(c, k) for c, k in zip(columns, kinds, strict=True)], names=names)
+    table = Table(rows=lines, names=names, dtype=kinds)
     for column in table.itercols():
         column.info.format = ".4g" if column.dtype.kind == "f" else None
     return table

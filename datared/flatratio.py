@@ -332,5 +332,4 @@ def _spots(smoothed, error, width):
     lines.sort(key=lambda line: -line[-1])
     names = ("x", "y", "pixels", "change", "significance")
     kinds = (float, float, int, float, float)
-    columns = zip(*lines, strict=True) if lines else [[] for _ in kinds]
-    return Table([np.array(c, k) for c, k in zip(columns, kinds, strict=True)], names=names)
+    return Table(rows=lines, names=names, dtype=kinds)

@@ -88,10 +88,7 @@ def masters_night(night, *, executor=None):
         "file kind filter exptime setup ncombine level noise n_flagged status reason why".split()
     )
     kinds = ("U", "U", "U", float, "U", int, float, float, int, "U", "U", "U")
-    if not lines:
-        return Table(names=names, dtype=["U1" if kind == "U" else kind for kind in kinds])
-    columns = zip(*lines, strict=True)
-    return Table([np.array(c, k) for c, k in zip(columns, kinds, strict=True)], names=names)
+    return Table(rows=lines, names=names, dtype=kinds)
 
 
 def _task(night, plan):

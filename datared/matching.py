@@ -169,10 +169,7 @@ def match_frames(
         raise ConfigError(*problems, "Add the frames, or set strict = false to go on without.")
     names = "file kind filter exptime setup bias dark dark_match dark_scale flat why".split()
     kinds = (str, str, str, float, str, str, str, str, float, str, str)
-    if not lines:
-        return Table(names=names, dtype=["U1" if kind is str else kind for kind in kinds])
-    columns = zip(*lines, strict=True)
-    return Table([np.array(c, k) for c, k in zip(columns, kinds, strict=True)], names=names)
+    return Table(rows=lines, names=names, dtype=kinds)
 
 
 def safe_name(text):

@@ -7,7 +7,7 @@ import numpy as np
 from astropy.io import fits
 from astropy.table import Table
 
-from .coaddition import Stack, coadd, flux_scales
+from .coaddition import Stack, coadd, coarse_loss, flux_scales
 from .errors import DataredError, FrameError
 from .grids import common_grid
 from .headerwcs import read_wcs
@@ -82,10 +82,10 @@ def stack_night(night, *, executor=None):
     which errors from the scatter of its pixels are too small. ``<filter>_exposure.fits`` is the
     exposure map in seconds. The pictures are those of `datared.nightpictures`.
 
-    Weights are :math:`1 / (s \sigma)^2 A` with the scale s, the noise and the area A of a grid's
-    pixel in pixels of the frame; with ``weights = "seeing"`` divided by the square of the FWHM, as
-    is best for faint stars on frames of unequal sharpness (so weigh Jiang et al. 2014, ApJS 213,
-    12).
+    Weights are :math:`1 / (A (s \sigma)^2)` with the scale s, the noise and the area A of a grid's
+    pixel in pixels of the frame (less on coarse grids, see `datared.coaddition.coarse_loss`); with
+    ``weights = "seeing"`` divided by the square of the FWHM, as is best for faint stars on frames
+    of unequal sharpness (so weigh Jiang et al. 2014, ApJS 213, 12).
     """
     solved = _solved(night)
     best, side = _best_frame(night, solved)
@@ -342,5 +342,4 @@ def _widths(frames):
 def _weights(frames, sigma, scale):
     """Inverse variance of a pixel of the grid, for frames with the noise sigma after scaling."""
     area = np.array([(scale / frame.scale) ** 2 for frame in frames])
-    # Of pixels smaller than the grid's not all are used: more noise is left than their number says.
-    return 1 / (sigma**2 * area * np.maximum(1, area / 2))
+    return 1 / (sigma**2 * area * coarse_loss(area))
