@@ -7,7 +7,7 @@ from .levels import TYPE_FRACTION
 
 __all__ = ["suggest"]
 
-UNITS = {"gain": "e-/ADU", "read_noise": "e-", "saturation": "ADU of the raw frame"}
+UNITS = {"gain": "e-/ADU", "read_noise": "e-", "saturation": "ADU, raw"}
 #: Part of the full well up to which a pixel is trusted.
 TRUSTED = 0.95
 #: A value with a larger relative error is not suggested.
@@ -145,7 +145,7 @@ def _limit(row):
     if row["level_2"] < TRUSTED * end or math.isnan(end):
         return f"the camera is off by 2 % from {row['level_2']:.0f} ADU above the bias on"
     if math.isfinite(full):
-        return f"pixels show {full:.0f} ADU above the bias at most"
+        return f"pixels are full {full:.0f} ADU above the bias"
     return f"the variance turns {turn:.0f} ADU above the bias"
 
 

@@ -69,7 +69,7 @@ def test_suggestions_are_lines_of_a_night_file(tmp_path):
     assert (camera.gain, camera.read_noise, camera.saturation) == (1.501, 6.03, 52_100)
     assert line_of(text, "gain").endswith("# e-/ADU, +- 0.004, from 4 pairs of flats")
     assert line_of(text, "read_noise").endswith("# e-, +- 0.02, from 9 bias frames")
-    words = "pixels show 54500 ADU above the bias at most (flats in V)"
+    words = "pixels are full 54500 ADU above the bias (flats in V)"
     assert words in line_of(text, "saturation")
     bent = suggest(measured(), linearity=full(level_2=45_640.0, saturation=46_140.0))
     assert "off by 2 % from 45640 ADU above the bias on" in line_of(bent, "saturation")
