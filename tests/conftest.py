@@ -2,6 +2,7 @@
 
 import os
 import socket
+import sys
 import time
 from pathlib import Path
 
@@ -38,6 +39,14 @@ def no_network(request, monkeypatch):
 def own_home(tmp_path_factory, monkeypatch):
     """Keep sample nights out of the user's folders: a fresh home for each test."""
     monkeypatch.setenv("DATARED_HOME", str(tmp_path_factory.getbasetemp() / "home"))
+
+
+@pytest.fixture(autouse=True)
+def no_figures():
+    """Start without a figure: a test may count those that are open, whatever ran before it."""
+    # Most tests draw nothing: they do not wait for pyplot.
+    if "matplotlib.pyplot" in sys.modules:
+        sys.modules["matplotlib.pyplot"].close("all")
 
 
 @pytest.fixture(scope="session")

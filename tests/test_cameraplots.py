@@ -46,13 +46,6 @@ DRAWN = {
 }
 
 
-@pytest.fixture(autouse=True)
-def closed():
-    """Close all figures after each test."""
-    yield
-    plt.close("all")
-
-
 def texts(ax):
     """Entries of the legend."""
     return [text.get_text() for text in ax.get_legend().get_texts()]

@@ -36,13 +36,6 @@ CALLS = {
 }
 
 
-@pytest.fixture(autouse=True)
-def close_figures():
-    """Leave no figure behind."""
-    yield
-    plt.close("all")
-
-
 @pytest.mark.parametrize("name", CALLS)
 def test_curve_figures_exist(name):
     """LC-02, LC-08: each figure is drawn on the axes given, has units, and changes no input."""
@@ -50,7 +43,6 @@ def test_curve_figures_exist(name):
     args, options = CALLS[name]
     before = [np.array(a, copy=True) for a in args if a is not NOISE]
     draw = getattr(curveplots, name)
-    plt.close("all")  # Other files' tests may have left figures behind.
     _, ax = plt.subplots()
     assert draw(*args, **options, ax=ax) is ax
     assert isinstance(draw(*args, **options), Axes) and len(plt.get_fignums()) == 2

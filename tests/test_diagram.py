@@ -34,13 +34,6 @@ N = 400
 MEMBERS = 120
 
 
-@pytest.fixture(autouse=True)
-def close_figures():
-    """Leave no figure behind."""
-    yield
-    plt.close("all")
-
-
 def magnitudes_table(filters, *, n=N, seed=1, system="PS1 AB", epochs=5):
     """Magnitudes as the stage before gives them; ``epochs`` may be a number for each filter."""
     rng = np.random.default_rng(seed)

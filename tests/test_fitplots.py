@@ -3,19 +3,11 @@
 import numpy as np
 import pytest
 from astropy.table import Table
-from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
 from datared.errors import DataredError
 from datared.fitplots import posterior_corner, posterior_diagram
 from datared.isochronegrid import embedded_grid
-
-
-@pytest.fixture(autouse=True)
-def close_figures():
-    """Leave no figure behind."""
-    yield
-    plt.close("all")
 
 
 @pytest.fixture(scope="module")

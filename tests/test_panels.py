@@ -18,13 +18,6 @@ SHAPE = (120, 160)
 Y, X = np.mgrid[: SHAPE[0], : SHAPE[1]]
 
 
-@pytest.fixture(autouse=True)
-def close_figures():
-    """Leave no figure behind."""
-    yield
-    plt.close("all")
-
-
 def master(kind="bias", *, level=500.0, noise=5.0, unit="adu"):
     """A master with a slope of 4 noises over its height and 300 flagged pixels of 60 000."""
     rng = np.random.default_rng(1)

@@ -27,13 +27,6 @@ A, B, C, D = RNG.normal(10, 1, (4, N))
 FRAME = RNG.normal(500, 10, (60, 80))
 
 
-@pytest.fixture(autouse=True)
-def close_figures():
-    """Leave no figure behind."""
-    yield
-    plt.close("all")
-
-
 def solved_frame(rotation=0.0, *, ra=30.0, declination_first=False, galactic=False):
     """A frame with a WCS."""
     wcs = frame_wcs(FRAME.shape, ra=ra, dec=20, scale=1.0, rotation=rotation)

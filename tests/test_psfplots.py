@@ -28,13 +28,6 @@ ROOT = Path(__file__).resolve().parents[1]
 CHAPTER = ROOT / "book" / "psf.ipynb"
 
 
-@pytest.fixture(autouse=True)
-def close_figures():
-    """Leave no figure behind."""
-    yield
-    plt.close("all")
-
-
 def scene(shape=(60, 80)):
     """A frame with two stars on a sky of 500 ADU, and the frame without them."""
     rng = np.random.default_rng(1)

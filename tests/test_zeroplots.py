@@ -36,13 +36,6 @@ CALLS = {
 }
 
 
-@pytest.fixture(autouse=True)
-def close_figures():
-    """Leave no figure behind."""
-    yield
-    plt.close("all")
-
-
 @pytest.mark.parametrize("name", CALLS)
 def test_zero_point_figures_exist(name):
     """ZP-07, ZP-06: every figure is drawn on the axes given, with units, and NaN is no harm."""
