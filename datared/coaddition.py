@@ -1,5 +1,6 @@
 """Co-addition: the weighted mean of aligned frames, without what only one of them shows."""
 
+import itertools
 import math
 import os
 import warnings
@@ -10,7 +11,7 @@ import numpy as np
 
 from .combine import common_shape
 from .errors import DataredWarning, FrameError
-from .stackrows import RowWindow, open_aligned
+from .stackrows import RowWindow, column_tiles, open_aligned
 
 __all__ = ["LEAST_STARS", "Stack", "coadd", "coarse_loss", "flux_scales"]
 
@@ -130,8 +131,8 @@ def coadd(
     Parameters
     ----------
     frames : sequence of arrays, CCDData, paths or row sources
-        Aligned frames without sky, all of one shape, NaN where there is no value. Rows are read
-        when they are needed, each once but for a few; see `datared.rows.open_rows` and
+        Aligned frames without sky, all of one shape, NaN where there is no value. Pixels are read
+        when they are needed, next to all of them once; see `datared.rows.open_rows` and
         `datared.resampling.AlignedRows`. Of a CCDData with flags, those pixels are used that are
         at most saturated or repaired; else those that are not masked. Of a file only the image is
         read, not its masks.
@@ -173,9 +174,10 @@ def coadd(
 
     Notes
     -----
-    Memory: 16 bytes for each pixel of the result, and for each thread a window of some rows of all
-    frames (64 MB, or 37 rows if these are more). Where two frames or more are saturated nothing
-    is left out.
+    Memory: 16 bytes for each pixel of the result, and windows of some rows and columns of all
+    frames, 128 MB for all threads together. (A window has at least 82 columns of 77 rows: from
+    1700 frames on two threads need more.) Where two frames or more are saturated nothing is left
+    out.
 
     What stays: an artefact fainter than the limit in stars, and one at the same place in half of
     the frames, which then is in the median.
@@ -212,15 +214,17 @@ def coadd(
     # Each part begins with rows that another reads, too: not too many parts.
     height = max(PART_ROWS, math.ceil(shape[0] / (4 * threads)))
 
-    def work(start):
+    parts = [(start, min(start + height, shape[0])) for start in range(0, shape[0], height)]
+    tiles = itertools.product(parts, column_tiles(n, shape[1], threads))
+
+    def work(tile):
         window = RowWindow(
-            sources, start, min(start + height, shape[0]),
-            scales=scales, areas=loss * areas, noise=numbers, rule=rule,
-        )  # fmt: skip
+            sources, *tile, scales=scales, areas=loss * areas, noise=numbers, rule=rule
+        )
         return window.average(weights, exptimes, results)
 
     with ThreadPoolExecutor(threads) as pool:
-        rejected = sum(pool.map(work, range(0, shape[0], height)), np.zeros(n, np.int64))
+        rejected = sum(pool.map(work, tiles), np.zeros(n, np.int64))
     return Stack(*results, n_rejected=tuple(rejected.tolist()))
 
 

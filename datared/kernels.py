@@ -183,14 +183,17 @@ def flags_around(flags, around):
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def bilinear_rows(
-    data, flags, around, box, shape, node_x, node_y, step, row, column, square, out, factor, bits
-):
+def bilinear_rows(part, place, square, results):
     """Fill a part of the grid with the weighted means of the four nearest pixels.
 
-    ``data``, ``flags`` and ``around`` are the part of a frame (of ``shape``) whose first row and
-    column are ``box``. With ``square`` the weights are squared, for variances.
+    ``part`` has data and flags of a part of a frame, those of `flags_around`, first row and column
+    of the part, and shape of the frame; ``place`` the nodes of the grid, their step, and row and
+    column of the grid; ``results`` data, factors and flags to fill. With ``square`` the weights are
+    squared, for variances.
     """
+    data, flags, around, box, shape = part
+    node_x, node_y, step, row, column = place
+    out, factor, bits = results
     scratch = _scratch(node_x, step)
     xs, ys = np.empty(out.shape[1]), np.empty(out.shape[1])
     areas = np.empty(out.shape[1], np.float32)
@@ -264,28 +267,15 @@ def _four(data, flags, box, shape, x, y, square, most):
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath=_FAST)
-def lanczos_rows(
-    data,
-    flags,
-    around,
-    box,
-    shape,
-    node_x,
-    node_y,
-    step,
-    row,
-    column,
-    table,
-    square,
-    out,
-    factor,
-    bits,
-):
+def lanczos_rows(part, place, table, square, results):
     """Fill a part of the grid with the weighted means of the 6 x 6 nearest pixels.
 
-    As `bilinear_rows`; ``data`` has been through `fill_bad`, and ``table`` is `lanczos_table`, or
+    As `bilinear_rows`; the data have been through `fill_bad`, and ``table`` is `lanczos_table`, or
     its squares for variances.
     """
+    data, flags, around, box, shape = part
+    node_x, node_y, step, row, column = place
+    out, factor, bits = results
     scratch = _scratch(node_x, step)
     xs, ys = np.empty(out.shape[1]), np.empty(out.shape[1])
     areas = np.empty(out.shape[1], np.float32)

@@ -120,19 +120,21 @@ class AlignedRows:
                 break
         return inside / (len(rows) * self.shape[1]), total / max(inside, 1)
 
-    def aligned(self, start, stop, *, out=None):
+    def aligned(self, start, stop, *, columns=None, out=None):
         r"""Rows ``start`` to ``stop`` on the grid. Several threads may call it.
 
         Parameters
         ----------
         start, stop : int
             First row, and the row after the last.
+        columns : tuple of int, optional
+            First column, and the one after the last; by default all of them.
         out : tuple of numpy.ndarray, optional
             Arrays to fill instead of new ones: float32, float32 and uint16, their rows contiguous.
 
         Returns
         -------
-        data : numpy.ndarray of float32, shape (stop - start, nx)
+        data : numpy.ndarray of float32, shape (stop - start, number of columns)
             Values in the unit of the frame; NaN where nothing is known.
         factor : numpy.ndarray of float32
             Variance of a pixel in units of that of a pixel of the frame: :math:`A^2 \sum w_k^2`; 0
@@ -145,11 +147,11 @@ class AlignedRows:
         Raises
         ------
         IndexError
-            If the grid has no such rows.
+            If the grid has no such rows or columns.
         FrameError
             If the file has become shorter.
         """
-        return self._fill_rows(out, start, stop, square=False)
+        return self._fill_rows(out, (start, stop), columns or (0, self.shape[1]), square=False)
 
     def rows(self, start, stop):
         """Rows ``start`` to ``stop`` as float32, NaN where nothing is known."""
@@ -163,18 +165,21 @@ class AlignedRows:
         """Give the standard deviations of the rows, or None where the frame has none."""
         if not self.planes.has_errors:
             return None
-        return np.sqrt(self._fill_rows(None, start, stop, square=True)[0])
+        return np.sqrt(self._fill_rows(None, (start, stop), (0, self.shape[1]), square=True)[0])
 
-    def _fill_rows(self, out, start, stop, *, square):
-        """Fill three arrays, or new ones, with rows of the grid."""
-        if not 0 <= start <= stop <= self.shape[0]:
-            # The compiled loops would read other memory.
-            raise IndexError(f"rows {start} to {stop}: the grid has {self.shape[0]}")
+    def _fill_rows(self, out, rows, columns, *, square):
+        """Fill three arrays, or new ones, with a part of the grid."""
+        for name, (first, last), size in zip(
+            ("rows", "columns"), (rows, columns), self.shape, strict=True
+        ):
+            if not 0 <= first <= last <= size:
+                # The compiled loops would read other memory.
+                raise IndexError(f"{name} {first} to {last}: the grid has {size}")
         if out is None:
-            shape = (stop - start, self.shape[1])
+            shape = (rows[1] - rows[0], columns[1] - columns[0])
             out = (*(np.empty(shape, np.float32) for _ in range(2)), np.empty(shape, np.uint16))
-        if stop > start:
-            self._fill(out, (start, stop), (0, self.shape[1]), square=square)
+        if out[0].size:
+            self._fill(out, rows, columns, square=square)
         return out
 
     def _fill(self, out, rows, columns, *, square):
@@ -198,14 +203,14 @@ class AlignedRows:
         part = (data, flags, around, (box[0].start, box[1].start), self.planes.shape)
         place = (self.map.x, self.map.y, self.map.step, rows[0], columns[0])
         if self.method == "bilinear":
-            bilinear_rows(*part, *place, square, *out)
+            bilinear_rows(part, place, square, out)
             return
         fill_bad(data, flags)
         table = lanczos_table()
         if square:
             np.maximum(data, 0, out=data)  # A cubic between variances may be negative.
             table = table * table
-        lanczos_rows(*part, *place, table, square, *out)
+        lanczos_rows(part, place, table, square, out)
 
 
 def reproject_frame(ccd, wcs, *, shape, method="bilinear"):

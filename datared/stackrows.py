@@ -1,5 +1,6 @@
-"""A window of rows of many aligned frames that moves down the image while they are co-added."""
+"""A window on many aligned frames that moves down the image while they are co-added."""
 
+import itertools
 import math
 
 import numpy as np
@@ -10,7 +11,7 @@ from .clipping import CODE, find_outliers, grow_wings, widen
 from .pixels import OUTSIDE, REPAIRED, SATURATED
 from .rows import ArrayRows, open_rows
 
-__all__ = ["RowWindow", "open_aligned"]
+__all__ = ["RowWindow", "column_tiles", "open_aligned"]
 
 #: Rounds in which the wings of what was left out are searched, two pixels further each time.
 ROUNDS = 3
@@ -19,14 +20,41 @@ ROUNDS = 3
 REACH = (2, *[2] * ROUNDS, 1)
 #: Rows above its own that a step looks at, at most: those around the pixels around its pixels.
 LOOK_BACK = 4
-#: Bytes that a window has, where the number of frames permits it, and its 6 bytes for each pixel:
+#: Bytes that the windows of all threads have together, and the 6 bytes of a pixel of a window:
 #: value, code and state.
-WINDOW_BYTES, PIXEL_BYTES = 64e6, 6
-#: Rows of all frames that are read at a time, at least and at most. With fewer, a slightly turned
-#: frame has to read many more rows of its file than it gives.
-LEAST_ROWS, MOST_ROWS = 24, 64
+WINDOW_BYTES, PIXEL_BYTES = 128e6, 6
+#: Rows of all frames that are read at a time; with few, a turned frame would have to read many more
+#: rows of its file than it gives. And columns of the narrowest tile.
+STEP_ROWS, LEAST_COLUMNS = 64, 64
 #: Bits of a row's mark beside those of the rounds: there is a hole, there is a saturated pixel.
 HOLE, SATURATED_ROW = 1 << 40, 1 << 41
+
+
+def column_tiles(n, width, threads):
+    """Cut an image into tiles, so narrow that the windows of all threads have room in the memory.
+
+    Parameters
+    ----------
+    n : int
+        Number of frames.
+    width : int
+        Columns of the image.
+    threads : int
+        Number of windows at a time.
+
+    Returns
+    -------
+    list of (int, int)
+        First column of each tile, and the one after its last.
+
+    Examples
+    --------
+    >>> column_tiles(10, 5000, 2), len(column_tiles(200, 5000, 2))
+    ([(0, 5000)], 8)
+    """
+    columns = WINDOW_BYTES / (threads * PIXEL_BYTES * n * (STEP_ROWS + sum(REACH) + LOOK_BACK))
+    number = math.ceil(width / max(columns - 2 * sum(REACH), LEAST_COLUMNS))
+    return list(itertools.pairwise(width * k // number for k in range(number + 1)))
 
 
 class RowWindow:
@@ -34,15 +62,16 @@ class RowWindow:
 
     The steps of the work (reading, the search for outliers, the rounds, the last widening, the
     mean) follow each other down the image, each some rows behind the one before, because it needs
-    to look at them. So every row is read once, but for some at the start and end of the part, and
-    the result does not depend on where parts and windows end.
+    to look at them. So every row is read once, but for some at the start and end of the part. It
+    has as many columns beyond its own on both sides: the result does not depend on where parts,
+    tiles and windows end.
 
     Parameters
     ----------
     sources : sequence of row sources
         Aligned frames, of one shape.
-    start, stop : int
-        Rows of the result to make: first, and the one after the last.
+    rows, columns : tuple of int
+        Part of the result to make: first row (column), and the one after the last.
     scales : numpy.ndarray of float, shape (n,)
         Factors of the frames.
     areas : numpy.ndarray of float, shape (n,)
@@ -55,21 +84,20 @@ class RowWindow:
         Clip and slope; None leaves nothing out.
     """
 
-    def __init__(self, sources, start, stop, *, scales, areas, noise, rule):
-        self.sources, self.start, self.stop = sources, start, stop
+    def __init__(self, sources, rows, columns, *, scales, areas, noise, rule):
+        self.sources, self.rows, self.columns = sources, rows, columns
         self.scales, self.areas, self.noise, self.rule = scales, areas, noise, rule
         self.reach = () if rule is None else REACH
-        ny, width = sources[0].shape
+        ny, nx = sources[0].shape
         beyond = np.cumsum((0, *self.reach[::-1]))[::-1].tolist()
-        # Row that each step does next, and the row after its last.
-        self.done = [max(0, start - rows) for rows in beyond]
-        self.last = [min(ny, stop + rows) for rows in beyond]
+        # Row that each step does next, and the row after its last; columns that all of them do.
+        self.done = [max(0, rows[0] - far) for far in beyond]
+        self.last = [min(ny, rows[1] + far) for far in beyond]
+        self.wide = max(0, columns[0] - beyond[0]), min(nx, columns[1] + beyond[0])
         self.first_row, self.height = self.done[0], 0
-        n, kept = len(sources), (sum(self.reach) + LOOK_BACK if self.reach else 0)
-        most = min(MOST_ROWS, self.last[0] - self.done[0])
-        wanted = int(WINDOW_BYTES / (PIXEL_BYTES * n * width)) - kept
-        self.step = max(1, min(max(wanted, LEAST_ROWS), most))
-        shape = (n, self.step + kept, width)
+        kept = sum(self.reach) + LOOK_BACK if self.reach else 0
+        self.step = min(STEP_ROWS, self.last[0] - self.done[0])
+        shape = (len(sources), self.step + kept, self.wide[1] - self.wide[0])
         self.values = np.empty(shape, np.float32)
         self.codes, self.states = np.empty(shape, np.uint8), np.empty(shape, np.uint8)
         self.marks = np.zeros(shape[:2], np.int64)
@@ -84,7 +112,7 @@ class RowWindow:
             Weight and exposure time of each frame.
         results : tuple of numpy.ndarray, shape (ny, nx)
             Mean, uncertainty and exposure as float32, number of frames as int16, and flags as
-            uint16, to fill.
+            uint16, of which the part is filled.
 
         Returns
         -------
@@ -92,8 +120,8 @@ class RowWindow:
             Number of pixels that were left out of each frame.
         """
         rejected = np.zeros(len(self.sources), np.int64)
-        made = self.start
-        while made < self.stop:
+        made, (first, last) = self.rows[0], self.columns
+        while made < self.rows[1]:
             self._read()
             for k, reach in enumerate(self.reach):
                 upto = self.done[k] - reach if self.done[k] < self.last[k] else self.last[k + 1]
@@ -102,9 +130,10 @@ class RowWindow:
                     self.done[k + 1] = upto
             if self.done[-1] > made:
                 rows = tuple(array[made : self.done[-1]] for array in results)
+                place = made - self.first_row, first - self.wide[0], first, last
                 _average(
-                    self.values, self.states, self.marks, made - self.first_row, weights,
-                    self.noise, exptimes, rejected, (*rows, OUTSIDE, SATURATED),
+                    self.values, self.states, self.marks, place, weights, self.noise, exptimes,
+                    rejected, (*rows, OUTSIDE, SATURATED),
                 )  # fmt: skip
                 made = self.done[-1]
         return rejected
@@ -125,11 +154,17 @@ class RowWindow:
         for i, source in enumerate(self.sources):
             values, extra = self.values[i, new], (factor, bits)
             if hasattr(source, "aligned"):
-                source.aligned(start, stop, out=(values, factor, bits))
+                source.aligned(start, stop, columns=self.wide, out=(values, factor, bits))
             else:
-                source.fill(values, start, stop)
-                flags = source.flags[start:stop] if isinstance(source, _FlaggedRows) else bits[:0]
-                extra = factor[:0], flags
+                columns = slice(*self.wide)
+                if shape[1] == source.shape[1]:
+                    source.fill(values, start, stop)
+                elif hasattr(source, "section"):  # Of a file no more is read than is needed.
+                    values[:] = source.section(slice(start, stop), columns)
+                else:
+                    values[:] = source.rows(start, stop)[:, columns]
+                flagged = isinstance(source, _FlaggedRows)
+                extra = factor[:0], source.flags[start:stop, columns] if flagged else bits[:0]
             _prepare(
                 values, np.float32(self.scales[i]), extra[0], self.areas[i], extra[1], SATURATED,
                 self.codes[i, new], self.states[i, new], self.marks[i, new],
@@ -224,17 +259,22 @@ def _prepare(values, scale, factor, area, bits, bit, codes, states, marks):
 
 
 @njit(cache=True, nogil=True)
-def _average(values, states, marks, start, weights, noise, exptimes, rejected, results):
-    """Weighted mean of what is left, into rows of the results; count what was left out."""
-    n, _, width = values.shape
+def _average(values, states, marks, place, weights, noise, exptimes, rejected, results):
+    """Weighted mean of what is left, into rows of the results; count what was left out.
+
+    ``place`` has the row and column of the window, and the columns of the result.
+    """
+    start, left, first, last = place
+    n, width = values.shape[0], last - first
     data, sigma, exposure, count, flags, outside, saturated = results
     # Sums of weights, variances of sky and of one unit of light, and exposure times.
     sums, total, used = np.empty((4, width)), np.empty(width), np.empty(width, np.bool_)
     for r in range(data.shape[0]):
-        number, bits = count[r], flags[r]
+        number, bits = count[r, first:last], flags[r, first:last]
         number[:], bits[:], sums[:], total[:] = 0, 0, 0, 0
         for i in range(n):
-            row, state, w = values[i, start + r], states[i, start + r], weights[i]
+            row, w = values[i, start + r, left : left + width], weights[i]
+            state = states[i, start + r, left : left + width]
             shares = w, w * w * noise[0, i], w * w * noise[1, i], exptimes[i]
             if marks[i, start + r] == 0:
                 for x in range(width):
@@ -259,11 +299,12 @@ def _average(values, states, marks, start, weights, noise, exptimes, rejected, r
             for k in range(4):
                 for x in range(width):
                     sums[k, x] += shares[k] if used[x] else 0.0
+        means, errors, times = data[r, first:last], sigma[r, first:last], exposure[r, first:last]
         for x in range(width):
-            exposure[r, x] = sums[3, x]
+            times[x] = sums[3, x]
             if number[x] == 0:
-                data[r, x], sigma[r, x], bits[x] = np.nan, np.nan, outside
+                means[x], errors[x], bits[x] = np.nan, np.nan, outside
                 continue
             mean = total[x] / sums[0, x]
             variance = sums[1, x] + max(mean, 0.0) * sums[2, x]
-            data[r, x], sigma[r, x] = mean, math.sqrt(variance) / sums[0, x]
+            means[x], errors[x] = mean, math.sqrt(variance) / sums[0, x]

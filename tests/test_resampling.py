@@ -493,8 +493,8 @@ def same(first, second):
 
 
 @pytest.mark.parametrize("method", METHODS[:2])
-def test_aligned_rows_are_the_same_by_any_bands_and_threads(product, method):
-    """The same bytes from a file or memory, whole or in bands, with threads or without."""
+def test_aligned_rows_are_the_same_by_any_bands_tiles_and_threads(product, method):
+    """The same bytes from a file or memory, whole, in bands or in columns, on any threads."""
     path, frame = product
     rows = AlignedRows(path, make_wcs(), shape=SHAPE, method=method)
     whole = rows.aligned(0, SHAPE[0])
@@ -507,6 +507,11 @@ def test_aligned_rows_are_the_same_by_any_bands_and_threads(product, method):
         with ThreadPoolExecutor(4) as pool:
             parts = list(pool.map(lambda band: rows.aligned(*band), bands))
         assert same([np.concatenate(part) for part in zip(*parts, strict=True)], whole)
+    for width in (1, 33, 100):
+        tiles = [(a, min(a + width, SHAPE[1])) for a in range(0, SHAPE[1], width)]
+        parts = [rows.aligned(20, 90, columns=tile) for tile in tiles]
+        joined = [np.hstack(part) for part in zip(*parts, strict=True)]
+        assert same(joined, [array[20:90] for array in whole])
     out = tuple(np.empty_like(array) for array in whole)
     assert rows.aligned(0, SHAPE[0], out=out)[0] is out[0] and same(out, whole)
     image = reproject_frame(frame, make_wcs(), shape=SHAPE, method=method)
@@ -606,6 +611,11 @@ def test_damaged_files_and_wrong_rows_are_refused(tmp_path):
         for wrong in ((-1, 5), (590, 601), (9, 8)):
             with pytest.raises(IndexError, match="the grid has 600"):
                 rows.aligned(*wrong)
+        for wrong in ((-1, 5), (690, 801), (9, 8)):
+            with pytest.raises(
+                IndexError, match=f"columns {wrong[0]} to .* the grid has {shape[1]}"
+            ):
+                rows.aligned(0, 5, columns=wrong)
         with path.open("r+b") as stream:
             stream.truncate(500_000)
         with pytest.raises(FrameError, match=r"f\.fits: the file ends"):
