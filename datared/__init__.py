@@ -11,8 +11,12 @@ The rooms of the package are named after the steps (``datared.reduction``, ``dat
 ``datared.photometry``, ...). They are loaded when they are first used, so that the import is quick.
 """
 
+import contextlib
 import importlib
 import logging
+import os
+import sys
+from pathlib import Path
 
 __version__ = "0.1.0"
 
@@ -197,6 +201,46 @@ __all__ = ["__version__", *_ROOM_OF, *_ROOMS]
 
 # Without a handler of the user's, messages stay silent: a library does not write to the screen.
 logging.getLogger("datared").addHandler(logging.NullHandler())
+
+
+def _let_numba_cache():
+    """Give numba a folder for its compiled code where it would find none.
+
+    It takes the folder of the rooms, else that of the user's caches, and fails if it can write
+    neither. Then the temporary folder must do, and there a folder that is the user's alone: what
+    lies in it is run.
+    """
+    caches = "~/Library/Caches" if sys.platform == "darwin" else "~/.cache"
+    places = [Path(__file__).parent / "__pycache__"]
+    with contextlib.suppress(RuntimeError):  # Not everybody has a home.
+        places.append(Path(os.environ.get("XDG_CACHE_HOME", caches)).expanduser() / "numba")
+    if os.environ.get("NUMBA_CACHE_DIR") or any(map(_can_be_written, places)):
+        return
+    import tempfile
+
+    user = os.getuid() if hasattr(os, "getuid") else 0
+    try:
+        folder = Path(tempfile.gettempdir(), f"datared-{user}")
+        folder.mkdir(0o700, exist_ok=True)
+        found = folder.lstat()
+        # A folder (not a link), of this user, and closed to others.
+        if os.name == "posix" and (found.st_mode & 0o170077, found.st_uid) != (0o040000, user):
+            folder = tempfile.mkdtemp(prefix="datared-")
+    except OSError:
+        return  # Without any folder numba says what is missing.
+    os.environ["NUMBA_CACHE_DIR"] = str(folder)
+    if "numba" in sys.modules:
+        importlib.import_module("numba.core.config").reload_config()
+
+
+def _can_be_written(folder):
+    """Whether a folder, or the one in which it would be made, can be written."""
+    while not os.path.lexists(folder) and folder != folder.parent:
+        folder = folder.parent
+    return os.access(folder, os.W_OK | os.X_OK) and folder.is_dir()
+
+
+_let_numba_cache()
 
 
 def __getattr__(name):
