@@ -9,9 +9,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from astropy import units as u
-from astropy.coordinates import SkyCoord
-from astropy.table import Table
 from astropy.wcs import WCS
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
@@ -28,7 +25,6 @@ from .photometry import aperture_photometry
 from .pixels import SATURATED as SATURATED_PIXEL
 from .reference import unit_vectors
 from .rows import FileRows
-from .sources import NEIGHBOUR
 from .stacksky import BOX, RowSky, sky_nodes
 
 __all__ = [
@@ -37,11 +33,10 @@ __all__ = [
     "look_at",
     "open_frame",
     "same_field",
-    "scale_stars",
 ]
 
-#: Stars that frames are compared by: so many of the brightest, all of this S/N or more.
-MOST_STARS, LEAST_SNR = 200, 30.0
+#: Exponent of the Moffat profile by which light beyond the circle is counted.
+BETA = 3.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,42 +125,13 @@ def open_frame(path, *, gain=None):
     )
 
 
-def scale_stars(listed):
-    """Stars of a frame that others can be compared with.
-
-    Parameters
-    ----------
-    listed : pathlib.Path
-        Star list of the frame (``work/sources``).
-
-    Returns
-    -------
-    astropy.coordinates.SkyCoord
-        At most 200 stars: not saturated, whole, of S/N 30 at least, those without a neighbour
-        first, and the brightest of them. It may be empty.
-
-    Raises
-    ------
-    FrameError
-        If the list is missing or damaged.
-    """
-    try:
-        stars = Table.read(listed, format="ascii.ecsv")
-        columns = [np.asarray(stars[name]) for name in ("flags", "snr", "flux", "ra", "dec")]
-    except Exception as error:  # A damaged table raises many kinds of errors.
-        raise FrameError(f"{listed.name}: cannot be read ({error})") from error
-    flags, snr, flux, ra, dec = columns
-    flags = flags.astype(int)
-    good = ((flags & ~NEIGHBOUR) == 0) & (snr >= LEAST_SNR) & np.isfinite(ra) & np.isfinite(dec)
-    order = np.lexsort((-flux[good], (flags[good] & NEIGHBOUR) != 0))[:MOST_STARS]
-    return SkyCoord(ra[good][order] * u.deg, dec[good][order] * u.deg)
-
-
 def look_at(frame, stars, *, radius, sky):
     """Measure the sky of a frame, its noise, and the light of stars.
 
     Stars are measured here, before a frame is interpolated: so its scale does not depend on how
-    that is done.
+    that is done. Their sky is a map of it: the median of a ring is lifted by the wings of all faint
+    stars in it, in a crowd by more the worse the seeing is. The light beyond the circle is added as
+    a Moffat profile of the frame's width has it.
 
     Parameters
     ----------
@@ -200,13 +166,17 @@ def look_at(frame, stars, *, radius, sky):
     if len(stars):
         x, y = sky_to_pixel(frame.wcs, stars, shape=frame.shape)
         radius = radius / frame.scale
+        image.data -= RowSky(mesh.level, frame.shape).fill(0, frame.shape[0])
         table = aperture_photometry(
             image, x, y, radii=[radius], annulus=(1.25 * radius, 1.75 * radius), gain=frame.gain,
-            fwhm=frame.fwhm / frame.scale if frame.fwhm > 0 else None,
+            fwhm=frame.fwhm / frame.scale if frame.fwhm > 0 else None, background="none",
         )  # fmt: skip
         # Nearly every large circle holds a bad pixel somewhere; the one opposite to it stands in.
         spoilt = table["flags"][:, 0] & (EDGE | OUTSIDE | SATURATED) != 0
-        flux, errors = (np.where(spoilt, np.nan, table[n][:, 0]) for n in ("flux", "flux_err"))
+        inside = _light_inside(radius * frame.scale, frame.fwhm)
+        flux, errors = (
+            np.where(spoilt, np.nan, table[n][:, 0]) / inside for n in ("flux", "flux_err")
+        )
     nodes = sky_nodes(mesh.level, kind=sky, shape=frame.shape)
     return replace(
         frame,
@@ -215,6 +185,13 @@ def look_at(frame, stars, *, radius, sky):
         flux=flux,
         flux_err=errors,
     )
+
+
+def _light_inside(radius, fwhm):
+    """Share of the light of a star within a circle; 1 where its width is not known."""
+    if not fwhm > 0:
+        return 1.0
+    return 1 - (1 + 4 * (2 ** (1 / BETA) - 1) * (radius / fwhm) ** 2) ** (1 - BETA)
 
 
 def same_field(table, *, side):
@@ -234,11 +211,23 @@ def same_field(table, *, side):
     -------
     numpy.ndarray of bool, shape (n_frame,)
         True for the frames of the field; of two with as many frames the first in the table.
+        False where the middle is not known.
+
+    Raises
+    ------
+    FrameError
+        If no middle is known.
     """
-    pairs = cKDTree(unit_vectors(table)).query_pairs(chord(side), output_type="ndarray")
-    links = coo_array((np.ones(len(pairs)), pairs.T), shape=(len(table), len(table)))
+    middles = unit_vectors({n: np.ma.filled(table[n], np.nan) for n in ("ra", "dec")})
+    known = np.isfinite(middles).all(axis=1)
+    if not known.any():
+        raise FrameError("ra and dec of all solved frames are missing: solve the night again")
+    pairs = cKDTree(middles[known]).query_pairs(chord(side), output_type="ndarray")
+    links = coo_array((np.ones(len(pairs)), pairs.T), shape=(known.sum(), known.sum()))
     labels = connected_components(links, directed=False)[1]
-    return labels == np.argmax(np.bincount(labels))
+    field = np.zeros(len(table), bool)
+    field[known] = labels == np.argmax(np.bincount(labels))
+    return field
 
 
 def card_number(header, card):

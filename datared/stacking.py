@@ -18,8 +18,8 @@ from .pictures import colour_balance, colour_image, gray_image
 from .products import Manifest, Task, atomic_path, run_tasks
 from .resampling import AlignedRows, reproject_frame
 from .sources import rank_frames
-from .stackframes import look_at, open_frame, same_field, scale_stars
-from .stacklight import cloud_reasons, compare_light
+from .stackframes import look_at, open_frame, same_field
+from .stacklight import cloud_reasons, compare_light, stars_to_compare
 from .stackproduct import write_stack
 
 __all__ = [
@@ -215,11 +215,14 @@ def _night_table(rows, outcomes, others):
             values = [np.nan if value is None else value for value in values]
             n_rejected = frame.get("n_rejected", 0)
             table.append((file, name, status, reason, *values[:2], n_rejected, *values[2:]))
-    reason = (
-        "another field: the one with the most frames is stacked; object in the night file "
-        "chooses another"
-    )
     for row in others:
+        place = np.ma.filled([row["ra"], row["dec"]], np.nan)
+        reason = "its place on the sky is not known (ra and dec in work/astrometry.ecsv)"
+        if np.isfinite(place).all():
+            reason = (
+                "another field: the one with the most frames is stacked; object in the night file "
+                "chooses another"
+            )
         numbers = (np.nan, np.nan, 0, np.nan, np.nan, np.nan)
         table.append((str(row["file"]), str(row["filter"]), "left out", reason, *numbers))
     names = ("file", "filter", "status", "reason", *NUMBERS[:2], "n_rejected", *NUMBERS[2:])
@@ -292,15 +295,15 @@ def _look_at_all(frames, lists, numbers, wcs, shape, options):
     # One trailed frame must not make it so large that it holds all stars around.
     usual = np.median(widths) if widths else 2.0 * pixel_scale(wcs)
     radius = 4.0 * min(max(widths, default=usual), 2.0 * usual)
-    looks, aligned, stars = {}, {}, None
+    stars, problems = stars_to_compare(frames, lists, radius=radius)
+    looks, aligned = {}, {}
     for k, frame in frames.items():
         try:
-            if stars is None:  # The first frame that can be used is the reference.
-                stars = scale_stars(lists[k])
+            if k in problems:
+                raise problems[k]
             look = look_at(frame, stars, radius=radius, sky=options["sky"])
         except FrameError as error:
             numbers[k]["reason"] = str(error)
-            stars = stars if looks else None
             continue
         try:
             aligned[k] = AlignedRows(
@@ -308,7 +311,6 @@ def _look_at_all(frames, lists, numbers, wcs, shape, options):
             )
         except FrameError as error:
             numbers[k]["reason"] = f'{error}; grid = "optimal" in [stack] holds all frames'
-            stars = stars if looks else None
             continue
         looks[k] = look
         numbers[k]["noise"] = look.noise

@@ -9,7 +9,7 @@ import pytest
 from astropy import units as u
 from astropy.coordinates import SkyCoord
 from astropy.nddata import CCDData, StdDevUncertainty
-from astropy.table import Table
+from astropy.table import Table, vstack
 
 from datared import skymesh, stacking
 from datared.background import sky_mesh
@@ -21,8 +21,8 @@ from datared.photometry import aperture_photometry
 from datared.pixels import OUTSIDE, SATURATED
 from datared.render import star_image
 from datared.resampling import AlignedRows
-from datared.stackframes import look_at, open_frame, same_field, scale_stars
-from datared.stacklight import MOST_PATCHY, compare_light, weighted_median
+from datared.stackframes import StackFrame, look_at, open_frame, same_field
+from datared.stacklight import MOST_PATCHY, compare_light, scale_stars, stars_to_compare
 from datared.stacksky import BOX, RowSky, sky_nodes
 from datared.summary import summarise
 from tests.stackfields import SHAPE, make_frame, make_wcs, measure, sky_stars
@@ -314,7 +314,10 @@ def test_stack_of_a_mosaic(tmp_path, quick, grid):
     """ST-01, 003-14: without overlap with the grid a frame stays out; the optimal one holds all."""
     side = SHAPE[0] / 3600
     offset = 0.9 * side / math.cos(math.radians(20))
-    specs = [{"shift": (0, 0), "east": k * offset, "fixed": True} for k in (0, 1, 1, 2)]
+    specs = [
+        {"shift": (0, 0), "east": k * offset, "fixed": True, "light": light}
+        for k, light in ((0, 1.0), (1, 0.9), (1, 0.85), (2, 0.75))
+    ]
     specs[0]["fwhm"] = 3.4
     x, y = (g.ravel() for g in np.meshgrid(np.linspace(-285, 165, 16), np.linspace(30, 120, 5)))
     stars = (*make_wcs().all_pix2world(x, y, 0), np.linspace(2e4, 2e5, x.size))
@@ -334,7 +337,7 @@ def test_stack_of_a_mosaic(tmp_path, quick, grid):
     whole = (x > 15) & (x < image.shape[1] - 16)
     inside = (np.rint(y[whole]).astype(int), np.rint(x[whole]).astype(int))
     assert exposure[inside].min() >= 30 and exposure[inside].max() >= 60
-    # Each frame is as bright as the first, seen through the stars or through the usual light.
+    # Each frame is brought to the light of the first; the last sees none of its stars.
     bright = tuple(values[whole & (stars[2] > 5e4)] for values in stars)
     flux = flux_of(image, stars=bright) / image.meta["NCOMBINE"]
     assert flux == pytest.approx(1, abs=0.02)
@@ -606,13 +609,113 @@ def test_stack_night_without_solved_frames(tmp_path):
 
 
 def test_stars_for_the_scale(tmp_path):
-    """ST-02: saturated, cut and faint stars are no measure; neighbours come last."""
+    """ST-02: saturated, cut and faint stars are no measure, nor are those with a bright neighbour.
+
+    That neighbour is harmless well inside the circle and far outside; at the edge its light goes in
+    and out with the seeing.
+    """
     table = Table({"ra": np.arange(6.0), "dec": np.zeros(6), "flux": [9, 8, 7, 6, 5, 4.0]})
     table["snr"], table["flags"] = [99, 99, 99, 20, 99, 99], np.array([32, 4, 1, 0, 0, 0], "u2")
+    for away, flux in ((9.0, 2.0), (3.0, 2.0), (15.0, 2.0), (9.0, 0.05)):
+        beside = table[:1].copy()
+        beside["ra"] += 10 * away
+        beside["flux"], beside["snr"] = 1.0, 99
+        table = vstack([table, beside])
+        beside["dec"], beside["flux"], beside["snr"] = away / 3600, flux, 5
+        table = vstack([table, beside])
     table.write(tmp_path / "a.ecsv")
-    assert scale_stars(tmp_path / "a.ecsv").ra.deg.tolist() == [4, 5, 0]
+    places = scale_stars(tmp_path / "a.ecsv", radius=9.0).ra.deg.round(3).tolist()
+    # The star with a neighbour at the edge comes last, and only because there are less than 30.
+    assert places == [0, 4, 5, 30, 150, 90, 90]
     with pytest.raises(DataredError, match="cannot be read"):
-        scale_stars(tmp_path / "b.ecsv")
+        scale_stars(tmp_path / "b.ecsv", radius=9.0)
+
+
+def test_scales_in_a_crowd_do_not_depend_on_the_seeing(tmp_path):
+    """ST-02: in a crowded field of very unequal seeing scales are right to 4 permille.
+
+    Over 8 seeds the widest frame is off by 1.4 permille, with a scatter of 1.3; with the median of
+    a ring as sky, and all bright stars as a measure, by 10 with a scatter of 4.
+    """
+    rng = np.random.default_rng(1)
+    shape, widths = (420, 600), np.array([2.2, 2.6, 3.2, 4.0])
+    x, y = rng.uniform(-10, 610, 500), rng.uniform(-10, 430, 500)
+    flux = np.concatenate([10 ** rng.uniform(4.3, 5.3, 38), 10 ** rng.uniform(2, 4.3, 462)])
+    wcs = make_wcs()
+    listed = Table([*wcs.all_pix2world(x, y, 0), flux], names=("ra", "dec", "flux"))
+    listed["snr"], listed["flags"] = flux / 100, np.uint16(0)
+    listed[flux > 1000].write(tmp_path / "a.ecsv")
+    frames = {}
+    for k, fwhm in enumerate(widths):
+        data = star_image(shape, x, y, flux, fwhm=fwhm) + rng.normal(SKY, SIGMA, shape)
+        frame = CCDData(np.float32(data), unit="adu", wcs=wcs)
+        frame.meta.update({"EXPTIME": 30.0, "FWHM": fwhm})
+        write_product(frame, tmp_path / f"{k}.fits")
+        frames[k] = open_frame(tmp_path / f"{k}.fits", gain=GAIN)
+    stars, _ = stars_to_compare(frames, [tmp_path / "a.ecsv"] * 4, radius=16.0)
+    looks = [look_at(frame, stars, radius=16.0, sky="map") for frame in frames.values()]
+    assert compare_light(looks).scales == pytest.approx(1, abs=4e-3)
+
+
+def compared(flux, error):
+    """Light of frames with these fluxes (n_frame, n_star)."""
+    frame = StackFrame(None, None, SHAPE, None, 1.0, exptime=30.0, fwhm=3.0, gain=GAIN)
+    error = np.where(np.isfinite(flux), error, np.nan)
+    looks = [replace(frame, flux=f, flux_err=e) for f, e in zip(flux, error, strict=True)]
+    return compare_light(looks)
+
+
+def test_light_through_neighbours_on_the_sky():
+    """ST-02: frames without a common star compare through those between them.
+
+    A dark frame that sees all stars links nothing; a frame that has some stars in common with each
+    of several others, and five with none, is compared with all of them.
+    """
+    rng, lights = np.random.default_rng(21), np.array([1.0, 0.8, 0.9, 0.7, 0.001, 0.85, 0.95])
+    flux = lights[:, None] * rng.uniform(1e4, 1e5, 70) + rng.normal(0, 20, (7, 70))
+    seen = np.zeros((7, 70), bool)
+    seen[0, :20] = seen[1, 12:35] = seen[2, 28:50] = seen[4] = seen[6, 60:] = True
+    seen[3, 44:60] = seen[5, 8:12] = seen[5, 20:24] = True
+    found = compared(np.where(seen, flux, np.nan), 20.0)
+    # Seven stars link two frames: 20 / 5e4 / sqrt(7) each, four links.
+    assert found.light[[0, 1, 2, 3, 5]] == pytest.approx(lights[[0, 1, 2, 3, 5]], rel=2e-3)
+    assert abs(found.light[4] - 0.001) < 1e-3 and np.isnan(found.light[6])
+    # The one that is not linked has the usual light.
+    assert found.scales[6] == pytest.approx(1 / np.median([1.0, 0.8, 0.9, 0.7, 0.85, 0.001]), 0.1)
+    assert found.patchy.max() == 0
+
+
+@pytest.mark.parametrize("n", [2, 3, 5])
+@pytest.mark.parametrize("place", ["first", "last"])
+def test_the_patchy_frame_is_told_from_the_others(n, place):
+    """ST-02: which frame is patchy is known from three frames on; of two the best is believed."""
+    rng = np.random.default_rng(22)
+    flux = rng.uniform(1e4, 1e5, 60) * rng.normal(1, 0.003, (n, 60))
+    bad = 0 if place == "first" else n - 1
+    flux[bad, :25] *= 0.7
+    found = compared(flux, 100.0)
+    assert np.flatnonzero(found.patchy > MOST_PATCHY).tolist() == [bad if n > 2 else 1]
+    if n > 2:
+        clear = np.delete(found.scales, bad) / np.delete(found.scales, bad)[0]
+        # 0.3 % and 100 of 5e4, 60 stars, two frames: 0.07 %.
+        assert clear == pytest.approx(1, abs=2.5e-3)
+
+
+def test_frames_of_unknown_place_stay_out(tmp_path, quick):
+    """ST-01: where the table of solutions has no place for a frame the others are stacked."""
+    night = draw(tmp_path, [{}] * 4)
+    path = tmp_path / "astrometry.ecsv"
+    table = Table.read(path)
+    table["ra"][1], table["dec"][2] = np.nan, np.nan
+    table.write(path, overwrite=True)
+    made = stacking.stack_night(night)
+    assert list(of(made, "status").values()) == ["made", "made", "left out", "left out"]
+    assert "ra and dec" in of(made, "reason")["r1.fits"]
+    assert read_product(tmp_path / "stack" / "r.fits").meta["NCOMBINE"] == 2
+    table["ra"] = Table.MaskedColumn(table["ra"], mask=True)
+    table.write(path, overwrite=True)
+    with pytest.raises(DataredError, match="ra and dec of all"):
+        stacking.stack_night(night)
 
 
 def test_light_of_frames_behind_thick_clouds(tmp_path):
@@ -686,17 +789,22 @@ def circles(frame, stars):
 def test_cluster_scales_are_those_of_the_truth(cluster):
     """ST-02: scales are what the air and the clouds did, to 0.5 %; the cloudy frame is out.
 
-    200 stars of S/N 30 and more: 0.3 % each, and 0.2 % of the wings is beyond the circle.
+    160 stars of S/N 30 and more, without bright neighbours: 0.12 % for each frame. In the mean the
+    noise of the three best frames is left, 0.07 %. With the median of a ring as sky, which the
+    wings of the crowd lift, all scales were high, by 0.19 % in the mean.
     """
     night, table = cluster
+    off = []
     truth = Table.read(night.truth / "frames.ecsv")
     known = {str(row["file"]).split("/")[-1]: row for row in truth}
     for name in "gri":
         rows = [known[str(file).split("/")[-1]] for file in table["file"][table["filter"] == name]]
         zero = np.array([row["zero_point"] for row in rows])
         scales = np.asarray(table["scale"][table["filter"] == name])
-        assert scales == pytest.approx(10 ** (0.4 * (zero[0] - zero)), rel=0.005)
+        off.extend(scales[1:] / 10 ** (0.4 * (zero[0] - zero[1:])) - 1)
+        assert off == pytest.approx(np.zeros(len(off)), abs=0.005)
         assert not any(row["cloudy"] for row in rows)
+    assert abs(np.mean(off)) < 0.0015
 
 
 @pytest.mark.slow
@@ -737,5 +845,3 @@ def test_noisy_stars_are_no_patchy_cloud(tmp_path):
     assert np.std(light) < 0.003 and np.mean(light) == pytest.approx(0.8, abs=0.001)
     cloudy = replace(first, flux=flux * np.where(np.arange(100) % 5 < 2, 0.6, 1.0))
     assert compare_light([first, cloudy]).patchy[1] > 0.2
-    assert weighted_median(np.array([3.0, 1.0, 2.0]), np.ones(3)) == 2
-    assert weighted_median(np.array([3.0, 1.0, 2.0]), np.array([9.0, 1.0, 1.0])) > 2.5
