@@ -10,6 +10,7 @@ import math
 import numpy as np
 from astropy.table import Table
 
+from .calibrated import CalibratedRows
 from .correction import camera_noise
 from .darkfits import DarkCurrent, DarkTemperature, dark_current, dark_temperature
 from .errors import FrameError
@@ -17,6 +18,7 @@ from .hotcounts import HotPixels, hot_pixels
 from .listing import first_image, inventory, open_quietly
 from .maps import hot_map, local_level
 from .pairs import sample_frame
+from .tables import number_table
 
 __all__ = [
     "DarkCurrent",
@@ -32,12 +34,17 @@ __all__ = [
 
 log = logging.getLogger("datared.darkcurrent")
 
+#: Notes of frames without a level; the first are in no table.
+UNREADABLE, SATURATED, EMPTY = "cannot be read", "saturated", "no pixel can be used"
+
 #: Most frames of one kind that make the reference: bias frames, and the longest, warmest darks.
 MOST_BIASES, MOST_DARKS = 16, 5
 #: Side (px) of the boxes of which the quiet half is measured.
 BOX = 32
 #: Values further than this many deviations from the level are left out (particles).
 CLIP = 5.0
+#: A frame with more than this part of its pixels saturated has no level.
+SATURATED_PART = 0.1
 #: Temperatures (deg C) that differ by more are parted; times (s) likewise.
 SAME_TEMPERATURE, SAME_TIME = 1.0, 0.005
 
@@ -86,7 +93,7 @@ def dark_levels(frames, *, zero=None, reference=None):
     return levels, errors
 
 
-def dark_frames(night):
+def dark_frames(night, *, frames=None):
     """Measure the levels of all darks and bias frames of a night.
 
     Frames of more than 1 megapixel are sampled by bands of rows. Nothing is written.
@@ -95,15 +102,18 @@ def dark_frames(night):
     ----------
     night : Night
         The night.
+    frames : astropy.table.Table, optional
+        From `datared.listing.inventory`; the headers are read where it is not given.
 
     Returns
     -------
     astropy.table.Table
         One row for each frame that can be read: ``file``, ``path``, ``kind`` (bias or dark),
         ``setup``, ``exptime`` (s), ``temperature`` (deg C; NaN where not known), ``level`` and
-        ``level_err`` (ADU above the mean bias of its set-up, see `dark_levels`).
+        ``level_err`` (ADU above the mean bias of its set-up, see `dark_levels`) and ``note``: why a
+        frame has no level, such as "saturated". Without a dark that can be used no frame has one.
     """
-    table = inventory(night)
+    table = inventory(night) if frames is None else frames
     table = table[(table["problem"] == "") & np.isin(table["kind"], ["bias", "dark", "darkflat"])]
     table["kind"] = np.where(table["kind"] == "bias", "bias", "dark")
     table["exptime"] = np.where(table["kind"] == "bias", 0.0, table["exptime"])
@@ -112,18 +122,20 @@ def dark_frames(night):
         own = table[table["setup"] == setup]
         if np.any(own["kind"] == "dark"):
             lines += _measured(own, night.camera)
-    names = ("file", "path", "kind", "setup", "exptime", "temperature", "level", "level_err")
-    kinds = ("U", "U", "U", "U", float, float, float, float)
+    names = "file path kind setup exptime temperature level level_err note".split()
+    kinds = ("U", "U", "U", "U", float, float, float, float, "U")
     return Table(rows=lines, names=names, dtype=kinds)
 
 
-def dark_night(night):
+def dark_night(night, *, frames=None):
     """Dark current and hot pixels of a night's camera, for each temperature of its darks.
 
     Parameters
     ----------
     night : Night
         The night. Nothing is written.
+    frames : astropy.table.Table, optional
+        From `datared.listing.inventory`; the headers are read where it is not given.
 
     Returns
     -------
@@ -133,10 +145,10 @@ def dark_night(night):
         ``rate_err`` (ADU/s), ``electrons`` and ``electrons_err`` (e-/s, by the configured gain),
         ``offset`` and ``offset_err`` (ADU above the mean bias), ``chi2``, ``hot_share`` (of the
         pixels, above ``hot_limit`` in e-/s, ADU/s without a gain), ``particle_share`` (of the
-        pixels of a dark, NaN with one dark) and ``note``. Give ``temperature``, ``rate`` and
-        ``rate_err`` to `dark_temperature`.
+        pixels of a dark, NaN with one dark) and ``note``, which names the frames that were left
+        out. Give ``temperature``, ``rate`` and ``rate_err`` to `dark_temperature`.
     """
-    frames = dark_frames(night)
+    frames = dark_frames(night, frames=frames)
     lines = []
     for setup in sorted(set(frames["setup"])):
         own = frames[frames["setup"] == setup]
@@ -149,51 +161,75 @@ def dark_night(night):
         "offset_err chi2 hot_share hot_limit particle_share note"
     ).split()
     kinds = ("U", float, int, int, "U", *[float] * 10, "U")
-    table = Table(rows=lines, names=names, dtype=kinds)
-    for column in table.itercols():
-        column.info.format = ".4g" if column.dtype.kind == "f" else None
-    return table
+    return number_table(lines, dict(zip(names, kinds, strict=True)))
 
 
 def _measured(rows, camera):
     """Rows of `dark_frames` of one set-up."""
-    biases, darks = rows[rows["kind"] == "bias"], rows[rows["kind"] == "dark"]
-    warm = np.nan_to_num(darks["temperature"], nan=-1000.0)  # Those go together.
-    last = np.lexsort((warm, darks["exptime"]))[::-1]
-    # Of the longest darks those of the highest temperature, as far as they are alike.
-    longest = [i for i in last if darks["exptime"][last[0]] - darks["exptime"][i] <= SAME_TIME]
-    longest = [i for i in longest if not warm[longest[0]] - warm[i] > SAME_TEMPERATURE]
-    samples = _samples(darks[longest[:MOST_DARKS]], camera)
-    fixed = _samples(biases[_spread(len(biases), MOST_BIASES)], camera)
-    if not fixed:  # Then what the shortest darks have in common is the best there is.
-        shortest = darks["exptime"] - np.min(darks["exptime"]) <= SAME_TIME
-        fixed = _samples(darks[shortest][:MOST_DARKS], camera)
-    if not samples or not fixed:
-        return []
-    zero = np.mean(fixed, axis=0, dtype=np.float32)
-    reference = np.median(samples, axis=0)
-    del samples, fixed
-    read = []
-
-    def frames():
-        for row in rows:  # One frame in memory at a time.
-            for sample in _samples([row], camera):
-                read.append(row)
-                yield sample
-
-    levels = dark_levels(frames(), zero=zero, reference=reference)
+    notes = np.array([_trouble(row, camera) for row in rows], dtype=object)
+    good = rows[notes == ""]
+    biases, darks = good[good["kind"] == "bias"], good[good["kind"] == "dark"]
+    fixed = biases[_spread(len(biases), MOST_BIASES)]
+    if not len(biases):  # Then what the shortest darks have in common is the best there is.
+        fixed = darks[darks["exptime"] - np.min(darks["exptime"], initial=np.inf) <= SAME_TIME]
+        fixed = fixed[:MOST_DARKS]
+    level = {}
+    if len(darks):
+        zero = np.mean(_samples(fixed, camera), axis=0, dtype=np.float32)
+        reference = np.median(_samples(_longest(darks), camera), axis=0)
+        frames = (_samples([row], camera)[0] for row in good)  # One in memory at a time.
+        values, errors = dark_levels(frames, zero=zero, reference=reference)
+        # A mean takes a part of the noise of its own frames away; a single one, all of it.
+        own = np.isin(good["path"], fixed["path"])
+        if len(fixed) > 1:
+            errors[own] /= math.sqrt(1 - 1 / len(fixed))
+        elif not own.all():
+            errors[own] = np.min(errors[~own])
+        level = dict(zip(good["path"], zip(values, errors, strict=True), strict=True))
+        notes[notes == ""] = np.where(np.isfinite(values), "", EMPTY)
     names = ("file", "path", "kind", "setup")
     return [
-        (*(str(row[name]) for name in names), row["exptime"], row["temperature"], *pair)
-        for row, *pair in zip(read, *levels, strict=True)
-    ]
+        (*(str(row[name]) for name in names), row["exptime"], row["temperature"],
+         *level.get(row["path"], (math.nan, math.nan)), note)
+        for row, note in zip(rows, notes, strict=True)
+        if note != UNREADABLE
+    ]  # fmt: skip
+
+
+def _trouble(row, camera):
+    """Why a frame has no level; an empty text where it has one. What cannot be read is logged."""
+    try:
+        limit = CalibratedRows(row["path"], camera=camera).saturation
+        raw = sample_frame(row["path"], camera=camera, raw=True)
+    except FrameError as error:
+        log.warning("%s: not used to measure the dark current: %s", row["file"], error)
+        return UNREADABLE
+    full = limit is not None and np.mean(raw >= limit) > SATURATED_PART
+    return SATURATED if full else ""
+
+
+def _longest(darks):
+    """Of the longest darks those of the highest temperature, as far as they are alike."""
+    warm = np.nan_to_num(darks["temperature"], nan=-1000.0)  # Those go together.
+    last = np.lexsort((warm, darks["exptime"]))[::-1]
+    longest = [i for i in last if darks["exptime"][last[0]] - darks["exptime"][i] <= SAME_TIME]
+    longest = [i for i in longest if not warm[longest[0]] - warm[i] > SAME_TEMPERATURE]
+    return darks[longest[:MOST_DARKS]]
 
 
 def _group_line(rows, group, camera):
     """Row of `dark_night`, from the temperature on."""
-    own = rows[group]
-    darks = own[own["kind"] == "dark"]
-    notes, biases = [], own[own["kind"] == "bias"]
+    own, notes = rows[group], []
+    temperature = np.array(own["temperature"][own["kind"] == "dark"])
+    left = [f"{row['file']} ({row['note']})" for row in own if row["note"]]
+    if left:
+        notes.append(f"left out: {', '.join(left)}")
+    rows, own = rows[rows["note"] == ""], own[own["note"] == ""]
+    darks, biases = own[own["kind"] == "dark"], own[own["kind"] == "bias"]
+    known = temperature[np.isfinite(temperature)]
+    celsius = float(np.mean(known)) if len(known) else math.nan
+    if not len(darks):
+        return celsius, len(biases), 0, "", *[math.nan] * 10, "; ".join(notes)
     if not len(biases) and np.ptp(darks["exptime"]) <= SAME_TIME:
         biases = rows[rows["kind"] == "bias"]
         notes += ["bias frames of another temperature"] if len(biases) else []
@@ -217,10 +253,9 @@ def _group_line(rows, group, camera):
     particles = math.nan
     if hot.n_particles is not None:
         particles = hot.n_particles / (hot.n_pixels * hot.n_darks)
-    known = darks["temperature"][np.isfinite(darks["temperature"])]
     seconds = ", ".join(f"{time:g}" for time in np.unique(np.round(darks["exptime"], 2)))
     return (
-        float(np.mean(known)) if len(known) else math.nan,
+        celsius,
         len(biases),
         len(darks),
         seconds,
@@ -263,14 +298,8 @@ def _level(values):
 
 
 def _samples(rows, camera):
-    """Read samples of frames; one that cannot be read is left out, and logged."""
-    samples = []
-    for row in rows:
-        try:
-            samples.append(sample_frame(row["path"], camera=camera))
-        except FrameError as error:
-            log.warning("%s: not used to measure the dark current: %s", row["file"], error)
-    return samples
+    """Read samples of frames."""
+    return [sample_frame(row["path"], camera=camera) for row in rows]
 
 
 def _spread(number, most):

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import stdtrit
 
+from .weightedfit import fit_columns, fit_line, widened_fit
+
 __all__ = ["DarkCurrent", "DarkTemperature", "dark_current", "dark_temperature"]
 
 #: Boltzmann's constant in eV/K (exact since 2019), and 0 deg C in K.
@@ -123,7 +125,8 @@ def dark_current(exptimes, levels, *, errors=None, gain=None):
     exptimes : array-like of float, shape (n,)
         Exposure times in s, two different ones at least.
     levels : array-like of float, shape (n,)
-        Levels of the darks in ADU, such as those of `datared.darkcurrent.dark_frames`.
+        Levels of the darks in ADU, such as those of `datared.darkcurrent.dark_frames`. Points that
+        are not finite do not count, and are not in the result.
     errors : array-like of float, shape (n,), optional
         Standard deviations of the levels; without them all have the same one, found from the
         residuals.
@@ -133,8 +136,9 @@ def dark_current(exptimes, levels, *, errors=None, gain=None):
     Returns
     -------
     DarkCurrent
-        With errors of one standard deviation. They are larger by the root of ``chi2`` where the
-        points scatter by more than theirs: the bias drifts from frame to frame.
+        With errors of one standard deviation. Where ``chi2`` is above 1 (the bias drifts from frame
+        to frame) a scatter is added to the errors of all points, so large that it becomes 1. Two
+        points cannot tell a drift; then it is in no error, and ``note`` says so.
 
     Raises
     ------
@@ -147,14 +151,23 @@ def dark_current(exptimes, levels, *, errors=None, gain=None):
     >>> round(result.rate, 3), round(result.offset, 3), round(result.electrons, 3)
     (0.1, 500.0, 0.2)
     """
-    t, y, sigma, given = _columns(exptimes, levels, errors, "levels", "exposure times")
+    t, y, sigma, given = fit_columns(exptimes, levels, errors, "levels", "exposure times")
     if not t.size or np.ptp(t) <= SAME_TIME:
         raise ValueError(
             f"{t.size} levels of one exposure time cannot tell dark current from bias: add bias "
             "frames (0 s) or darks of another time."
         )
     used = _alike(t, y, sigma)
-    slope, offset, covariance, chi2 = _line(t[used], y[used], sigma[used], given)
+    points, free = (t[used], y[used], sigma[used]), np.count_nonzero(used) - 2
+    (slope, offset), covariance, pulls = fit_line(*points)
+    chi2 = float(np.sum(pulls**2)) / free if free > 0 else math.nan
+    if not given:  # Then two points tell the line, and nothing of its error.
+        covariance, chi2 = covariance * chi2, math.nan
+    elif chi2 > 1:
+        most = 1.01 * math.sqrt(np.sum(fit_line(*points[:2], np.ones(free + 2))[2] ** 2) / free)
+        _, ((slope, offset), covariance, _) = widened_fit(
+            lambda drift: fit_line(*points[:2], np.hypot(points[2], drift)), free, most
+        )
     rate_err, offset_err = np.sqrt(np.diag(covariance)).tolist()
     gain = math.nan if gain is None else gain
     factor, factor_err = gain if np.ndim(gain) else (gain, 0.0)
@@ -162,6 +175,8 @@ def dark_current(exptimes, levels, *, errors=None, gain=None):
     if not used.all():
         left = [f"{y[i]:.4g} ADU at {t[i]:g} s" for i in np.flatnonzero(~used)]
         notes.append(f"left out, unlike the others: {', '.join(left)}")
+    if given and free <= 0:
+        notes.append("two levels cannot tell whether the bias drifts: the error has no part for it")
     if slope < 3 * rate_err:
         notes.append(f"no dark current seen: below {max(slope, 0) + 3 * rate_err:.2g} ADU/s")
     return DarkCurrent(
@@ -197,7 +212,8 @@ def dark_temperature(temperatures, rates, *, errors=None, at=None):
     temperatures : array-like of float, shape (n,)
         Temperatures of the sensor in deg C, two different ones at least.
     rates : array-like of float, shape (n,)
-        Dark currents in any unit.
+        Dark currents in any unit. Points that are not finite do not count, and are not in the
+        result.
     errors : array-like of float, shape (n,), optional
         Their standard deviations; without them all have the same relative one.
     at : float, optional
@@ -207,8 +223,8 @@ def dark_temperature(temperatures, rates, *, errors=None, at=None):
     -------
     DarkTemperature
         With errors of one standard deviation. Where ``chi2`` is above 1 a relative scatter is added
-        to the errors of all points, so large that it becomes 1: a thermometer that is wrong by
-        0.1 K makes the rate wrong by 1 %.
+        to the errors of all points, so large that it becomes 1 (but no more than the rates
+        themselves): a thermometer that is wrong by 0.1 K makes the rate wrong by 1 %.
 
     Raises
     ------
@@ -232,7 +248,7 @@ def dark_temperature(temperatures, rates, *, errors=None, at=None):
     >>> round(result.energy, 2), round(result.doubling, 1)
     (0.72, 6.2)
     """
-    celsius, r, sigma, given = _columns(temperatures, rates, errors, "rates", "temperatures")
+    celsius, r, sigma, given = fit_columns(temperatures, rates, errors, "rates", "temperatures")
     seen = r > 0 if not given else r > 2 * sigma
     if not given and not seen.all():
         raise ValueError(f"a rate of {r.min():g} has no relative error: give errors.")
@@ -245,21 +261,18 @@ def dark_temperature(temperatures, rates, *, errors=None, at=None):
     zero = float(np.average(celsius, weights=weight)) if at is None else float(at)
     x = _inverse(celsius, zero)
     # Logarithms give the start.
-    slope, start, *_ = _line(x[seen], np.log(r[seen]), np.ones(np.count_nonzero(seen)), False)
+    (slope, start), *_ = fit_line(x[seen], np.log(r[seen]), np.ones(np.count_nonzero(seen)))
     scatter, free = 0.0 if given else 1.0, r.size - 2
-    parameters, inverse, model = _arrhenius(x, r, sigma if given else 0, scatter, (start, -slope))
-    chi2 = float(np.sum(((r - model) / sigma) ** 2)) / free if given and free > 0 else math.nan
+    start = (start, -slope)
+    parameters, inverse, model, pulls = _arrhenius(x, r, sigma if given else 0, scatter, start)
+    chi2 = float(np.sum(pulls**2)) / free if given and free > 0 else math.nan
     if not given:
         scatter = math.sqrt(np.sum((r / model - 1) ** 2) / free) if free > 0 else math.nan
         inverse = inverse * scatter**2
     elif chi2 > 1:
-        low, high = 0.0, 1.0
-        for _ in range(20):  # The scatter with which chi squared is what it should be.
-            scatter = 0.5 * (low + high)
-            fit = _arrhenius(x, r, sigma, scatter, parameters)
-            pulls = (r - fit[2]) / np.hypot(sigma, scatter * fit[2])
-            low, high = (scatter, high) if np.sum(pulls**2) > free else (low, scatter)
-        parameters, inverse, model = fit
+        scatter, (parameters, inverse, model, _) = widened_fit(
+            lambda part: _arrhenius(x, r, sigma, part, parameters), free, 1.0
+        )
     rate, energy = math.exp(parameters[0]), float(parameters[1])
     relative, energy_err = np.sqrt(np.diag(inverse)).tolist()
     doubling = BOLTZMANN * (zero + FREEZING) ** 2 * math.log(2) / (energy or math.nan)
@@ -280,22 +293,6 @@ def dark_temperature(temperatures, rates, *, errors=None, at=None):
     )
 
 
-def _columns(x, y, errors, what, against):
-    """Float columns of one length, without rows that are not finite; whether errors were given."""
-    x, y = (np.atleast_1d(np.ma.filled(np.ma.asarray(c, float), np.nan)) for c in (x, y))
-    given = errors is not None
-    sigma = np.atleast_1d(np.asarray(errors, float)) if given else np.ones(y.shape)
-    if not x.shape == y.shape == sigma.shape:
-        raise ValueError(
-            f"{x.size} {against}, {y.size} {what} and {sigma.size} errors: give one of each for "
-            "each point."
-        )
-    good = np.isfinite(x) & np.isfinite(y) & np.isfinite(sigma)
-    if np.any(sigma[good] <= 0):
-        raise ValueError(f"errors of {what} are positive; this is {sigma[good].min():g}.")
-    return x[good], y[good], sigma[good], given
-
-
 def _inverse(temperatures, zero):
     """Return (1/T - 1/T0) / k in 1/eV, for temperatures in deg C."""
     kelvin = np.asarray(temperatures, float) + FREEZING
@@ -303,7 +300,7 @@ def _inverse(temperatures, zero):
 
 
 def _arrhenius(x, rates, sigma, scatter, start):
-    """Weighted fit of ``exp(a - E x)``: (a, E), their covariance, and the model."""
+    """Weighted fit of ``exp(a - E x)``: (a, E), their covariance, the model, and the pulls."""
     parameters = np.array(start, float)
     for _ in range(50):
         with np.errstate(all="ignore"):
@@ -317,7 +314,8 @@ def _arrhenius(x, rates, sigma, scatter, start):
         parameters += step
         if np.all(np.abs(step) < 1e-10 * np.maximum(1, np.abs(parameters))):
             break
-    return parameters, inverse, np.exp(parameters[0] - parameters[1] * x)
+    model = np.exp(parameters[0] - parameters[1] * x)
+    return parameters, inverse, model, (rates - model) / np.hypot(sigma, scatter * model)
 
 
 def _alike(x, y, sigma):
@@ -334,24 +332,3 @@ def _alike(x, y, sigma):
     # Of three points, or where one exposure time would be left, nothing can be told to be wrong.
     told = x.size > 3 and np.ptp(x[used]) > SAME_TIME
     return used if told else np.ones(x.shape, bool)
-
-
-def _line(x, y, sigma, given):
-    """Slope, intercept, their covariance and chi squared per degree of freedom."""
-    middle = np.average(x, weights=sigma**-2.0)
-    design = np.column_stack([x - middle, np.ones_like(x)]) / sigma[:, None]
-    inverse = np.linalg.pinv(design.T @ design)
-    slope, level = inverse @ (design.T @ (y / sigma))
-    covariance, chi2 = _scaled(inverse, (y - level - slope * (x - middle)) / sigma, given)
-    turn = np.array([[1.0, 0.0], [-middle, 1.0]])
-    return float(slope), float(level - slope * middle), turn @ covariance @ turn.T, chi2
-
-
-def _scaled(inverse, pulls, given):
-    """Covariance of two parameters, larger where the points scatter by more than their errors."""
-    free = pulls.size - 2
-    if free <= 0:
-        # Without errors two points tell the line, and nothing of its error.
-        return inverse if given else np.full((2, 2), math.nan), math.nan
-    chi2 = float(np.sum(pulls**2)) / free
-    return inverse * (max(chi2, 1.0) if given else chi2), chi2 if given else math.nan

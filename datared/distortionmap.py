@@ -139,7 +139,7 @@ def distortion_map(wcs, *, shape=None, nodes=(17, 25)):
     )
 
 
-def night_distortion(night, *, files=None, order=None, nodes=(17, 25)):
+def night_distortion(night, *, files=None, order=None, nodes=(17, 25), frames=None):
     r"""Distortion map of a night: that which all its frames have in common, with errors.
 
     The distortion is fitted to the matched stars of all frames (`datared.distortion`). The error is
@@ -162,6 +162,8 @@ def night_distortion(night, *, files=None, order=None, nodes=(17, 25)):
         0, without errors; order 3 then says how large a distortion could be that was not seen.
     nodes : (int, int)
         As in `distortion_map`.
+    frames : astropy.table.Table, optional
+        From `datared.listing.inventory`; the headers are read where it is not given.
 
     Returns
     -------
@@ -173,14 +175,18 @@ def night_distortion(night, *, files=None, order=None, nodes=(17, 25)):
     ------
     SolveError
         If no frame has a plate solution.
+    FrameError
+        If one of the ``files`` is no light frame of the night.
 
     References
     ----------
     Efron & Tibshirani, An Introduction to the Bootstrap (1993), chapter 11.
     """
-    plates = _plates(night, files)
+    plates = _plates(night, files, frames)
     if not plates:
-        raise SolveError("no solved frame to measure the distortion of: run the stage solved.")
+        raise SolveError(
+            "no solved frame to measure the distortion of: run the night up to the stage solved."
+        )
     (shape, _), *_ = Counter(plate.shape for plate in plates).most_common(1)
     solutions = [plate.solution for plate in plates if plate.shape == shape]
     # What the optics add to the projection of each frame comes from the fit.
@@ -213,10 +219,17 @@ def night_distortion(night, *, files=None, order=None, nodes=(17, 25)):
     )
 
 
-def _plates(night, files):
+def _plates(night, files, frames):
     """Plates of the frames of a night that have a solution."""
-    names = [str(name) for name in select_lights(inventory(night), night)["file"]]
+    frames = inventory(night) if frames is None else frames
+    names = [str(name) for name in select_lights(frames, night)["file"]]
     wanted = set(names) if files is None else set(map(str, files))
+    unknown = sorted(wanted.difference(names))
+    if unknown:
+        raise FrameError(
+            f"the night has no light frame {', '.join(unknown)}: give files as the inventory names "
+            f"them, such as {', '.join(names[:1]) or '(it has none)'}."
+        )
     paths = [night.work / "detected" / f"{product_name(n)}.fits" for n in names if n in wanted]
     plates = [read_plate(path) for path in paths if path.is_file()]
     return [plate for plate in plates if plate.solution is not None]

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from astropy.table import Table
+from numba import njit
 
+from .boxlevels import box_noise, interpolate_boxes, smooth_level
 from .errors import FrameError
-from .maps import local_level
 
 __all__ = ["HotPixels", "hot_pixels"]
 
@@ -112,7 +113,7 @@ def hot_pixels(darks, *, exptime, gain=1.0, thresholds=None, box=32):
     ([9.9], 1)
     """
     frames = [darks] if getattr(darks, "ndim", 3) == 2 else list(darks)
-    frames = [np.array(getattr(frame, "data", frame), np.float32) for frame in frames]
+    frames = [np.asarray(getattr(frame, "data", frame), np.float32) for frame in frames]
     shapes = sorted({frame.shape for frame in frames})
     if len(shapes) != 1 or len(shapes[0]) != 2:
         raise FrameError(
@@ -121,24 +122,25 @@ def hot_pixels(darks, *, exptime, gain=1.0, thresholds=None, box=32):
     for name, value in (("exptime", exptime), ("gain", gain)):
         if not 0 < value < math.inf:
             raise ValueError(f"{name} = {value} is not a positive number.")
-    for frame in frames:
-        frame[~np.isfinite(frame)] = np.nan
-    excess = np.array([frame - local_level(frame, box=box)[0] for frame in frames])
-    mean, number, apart = _agreeing(excess, _temporal(frames, excess, box) ** 2, gain)
-    known = number > 0
+    excess = np.empty((len(frames), *shapes[0]), np.float32)
+    for one, frame in zip(excess, frames, strict=True):
+        np.subtract(frame, smooth_level(frame, box=box), out=one)
+    mean, wider, apart = (np.empty(shapes[0], kind) for kind in (np.float32, np.float32, bool))
+    _fill_agreeing(excess, _temporal_variance(excess, box), gain, mean, wider, apart)
     # What is fixed in the sensor is the same in all darks: the mean tells how much it scatters.
-    noise = local_level(np.where(known, mean, np.nan), box=box)[1]
-    noise *= np.sqrt(len(frames) / np.maximum(number, 1))
-    hot = known & (mean > NSIGMA * np.maximum(noise, NOISE_FLOOR))
+    noise, y, x = box_noise(mean, box)
+    noise = NSIGMA * np.maximum(noise, NOISE_FLOOR)
+    hot = mean > np.multiply(wider, interpolate_boxes(noise, y, x, mean.shape), out=wider)
     factor = gain / exptime
     rates = np.sort(factor * mean[hot].astype(float))[::-1]
-    limit = NSIGMA * factor * float(max(np.median(noise), NOISE_FLOOR))
+    limit = factor * float(np.median(noise))
     if thresholds is None:
         thresholds = _steps(limit, rates[0] if rates.size else limit)
     thresholds = np.sort(np.asarray(thresholds, float))
-    n_pixels, single = int(np.count_nonzero(known)), len(frames) == 1
-    values = np.sort(factor * mean[known].astype(float))
-    counts = n_pixels - np.searchsorted(values, thresholds, side="right")
+    n_pixels, single = int(np.count_nonzero(np.isfinite(mean))), len(frames) == 1
+    least = thresholds / factor
+    values = np.sort(mean[mean > np.min(least, initial=np.inf)].astype(float))
+    counts = values.size - np.searchsorted(values, least, side="right")
     table = Table(
         {
             "rate": thresholds,
@@ -160,33 +162,46 @@ def hot_pixels(darks, *, exptime, gain=1.0, thresholds=None, box=32):
     )
 
 
-def _temporal(frames, excess, box):
-    """Noise of one dark from dark to dark; of a single one all that scatters in it."""
-    if len(frames) == 1:
-        noise = local_level(excess[0], box=box)[1]
+def _temporal_variance(excess, box):
+    """Variance of one dark from dark to dark; of a single one all that scatters in it."""
+    if len(excess) == 1:
+        noise, y, x = box_noise(excess[0], box)
     else:
-        pairs = [local_level(a - b, box=box)[1] for a, b in itertools.pairwise(excess)]
-        noise = np.median(pairs, axis=0) / math.sqrt(2)
-    return np.maximum(noise, NOISE_FLOOR)
+        with np.errstate(invalid="ignore"):  # Two infinite values have no difference.
+            pairs = [box_noise(a - b, box) for a, b in itertools.pairwise(excess)]
+        noise = np.median([pair[0] for pair in pairs], axis=0) / math.sqrt(2)
+        _, y, x = pairs[0]
+    return interpolate_boxes(np.maximum(noise, NOISE_FLOOR) ** 2, y, x, excess.shape[1:])
 
 
-def _agreeing(excess, variance, gain):
-    """Mean of the darks that agree with the fainter half, their number, and where one does not."""
-    shape = excess.shape[1:]
-    mean, number = np.zeros(shape, np.float32), np.zeros(shape, np.int32)
-    apart = np.zeros(shape, bool)
-    for y in range(shape[0]):  # A row at a time stays in the processor's memory.
-        values = excess[:, y]
-        finite = np.isfinite(values)
-        n = np.count_nonzero(finite, axis=0)
-        order = np.sort(values, axis=0)  # NaN are sorted to the end.
-        low = np.take_along_axis(order, np.maximum(n - 1, 0)[None] // 2, axis=0)[0]
-        limit = NSIGMA * np.sqrt(2 * (variance[y] + np.maximum(low, 0) / gain))
-        agree = values <= low + limit
-        number[y] = np.count_nonzero(agree, axis=0)
-        mean[y] = np.where(agree, values, 0).sum(axis=0) / np.maximum(number[y], 1)
-        apart[y] = (finite & ~agree).any(axis=0)
-    return mean, number, apart
+@njit(cache=True, nogil=True)
+def _fill_agreeing(excess, variance, gain, mean, wider, apart):
+    """Write the mean of the darks that agree with the fainter half, NaN where there is none.
+
+    Also by how much its noise is larger than that of a mean of all, and whether one was left out.
+    """
+    values = np.empty(len(excess), np.float32)
+    for y in range(excess.shape[1]):
+        for x in range(excess.shape[2]):
+            n = 0
+            for i in range(len(excess)):  # Sorted by insertion: there are few.
+                v, place = excess[i, y, x], n
+                if not np.isfinite(v):
+                    continue
+                while place > 0 and values[place - 1] > v:
+                    values[place] = values[place - 1]
+                    place -= 1
+                values[place] = v
+                n += 1
+            low = values[max(n - 1, 0) // 2]
+            limit = low + NSIGMA * math.sqrt(2 * (variance[y, x] + max(low, 0.0) / gain))
+            total, k = 0.0, 0
+            while k < n and values[k] <= limit:
+                total += values[k]
+                k += 1
+            mean[y, x] = total / k if k else np.nan
+            wider[y, x] = math.sqrt(len(excess) / max(k, 1))
+            apart[y, x] = k < n
 
 
 def _steps(low, high):

@@ -3,7 +3,6 @@
 import math
 
 import numpy as np
-from astropy.table import Table
 
 from .camera import camera_night
 from .darks import TEMPERATURE_LIMIT
@@ -16,6 +15,7 @@ from .noiselaw import HALVES, MasterNoise, frame_noise, master_noise, noise_fact
 from .pairs import count_step, sample_frame
 from .rows import open_rows
 from .screening import BRIGHT, DIM, frame_statistics, screen_frames
+from .tables import number_table
 
 __all__ = ["MasterNoise", "calibration_quality", "frame_noise", "master_noise", "noise_factor"]
 
@@ -38,7 +38,7 @@ _COLUMNS = {
 _MEASURED = ("gain", "read_noise_adu")
 
 
-def calibration_quality(night, *, camera=None):
+def calibration_quality(night, *, camera=None, frames=None):
     """Tell level and noise of the calibration frames of a night, and of the masters from them.
 
     Frames are sampled (150 000 pixels each). Nothing is written; no master need be there.
@@ -50,6 +50,8 @@ def calibration_quality(night, *, camera=None):
     camera : astropy.table.Table, optional
         From `datared.camera.camera_night`, whose gain and read noise make the noise that is
         expected of a frame; it is measured where it is not given.
+    frames : astropy.table.Table, optional
+        From `datared.listing.inventory`; the headers are read where it is not given.
 
     Returns
     -------
@@ -62,8 +64,8 @@ def calibration_quality(night, *, camera=None):
         and ``remarks``. Noise and pattern are in ADU; those of a master flat, which has the
         level 1, in units of it. Frames that cannot be used come last, with the reason.
     """
-    table = inventory(night)
-    camera = camera_night(night) if camera is None else camera
+    table = inventory(night) if frames is None else frames
+    camera = camera_night(night, frames=table) if camera is None else camera
     rows = {str(row["path"]): row for row in table}
     names = {str(row["file"]): row for row in table}
     calibration = np.isin(table["kind"], ["bias", "dark", "darkflat", "flat"])
@@ -89,13 +91,7 @@ def calibration_quality(night, *, camera=None):
     for row, reason in faults:
         numbers = (*[math.nan] * 6, float(row["temperature"]))
         lines.append((*_names(row, str(row["filter"])), 1, *numbers, f"not used: {reason}"))
-    columns = zip(*lines, strict=True) if lines else [[] for _ in _COLUMNS]
-    kinds = _COLUMNS.values()
-    arrays = [np.array(c, k) for c, k in zip(columns, kinds, strict=True)]
-    result = Table(arrays, names=[*_COLUMNS])
-    for column in result.itercols():
-        column.info.format = ".4g" if column.dtype.kind == "f" else None
-    return result
+    return number_table(lines, _COLUMNS)
 
 
 def _look(row, camera):

@@ -201,7 +201,7 @@ def test_distortion_map_of_frames_of_one_shape(monkeypatch):
     expected = np.sqrt(0.75) * 2 * np.sqrt(2 * np.mean(found.error**2))
     assert found.scatter == pytest.approx(expected, rel=3 * 0.18)
     monkeypatch.setattr(distortionmap, "_plates", lambda *_: [])
-    with pytest.raises(SolveError, match="run the stage solved"):
+    with pytest.raises(SolveError, match="up to the stage solved"):
         night_distortion(None)
 
 
@@ -257,6 +257,8 @@ def test_distortion_map_of_half_a_night(solved):
     halves = [night_distortion(solved, files=files[i::2]) for i in (0, 1)]
     assert sum(half.n_frames for half in halves) == night_distortion(solved).n_frames
     _agree(*halves)
+    with pytest.raises(FrameError, match=r"no light frame nowhere\.fits: give files as"):
+        night_distortion(solved, files=[*files, "nowhere.fits"])
 
 
 def _agree(one, two):
