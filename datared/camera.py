@@ -6,15 +6,15 @@ from collections import Counter
 from dataclasses import replace
 
 import numpy as np
-from astropy.table import Table
 
 from .correction import camera_noise
 from .errors import FrameError
 from .levels import saturation_level
 from .listing import first_image, inventory, open_quietly
-from .pairs import count_step, pair_variance, read_noise, sample_frame
-from .photontransfer import CameraNoise, join_notes, photon_transfer
+from .pairs import BOX, clipped_level, count_step, pair_variance, read_noise, sample_frame
+from .photontransfer import CameraNoise, join_notes, photon_transfer, quarters_note, with_parts
 from .rows import open_rows
+from .tables import number_table
 
 __all__ = [
     "CameraNoise",
@@ -36,12 +36,15 @@ MOST_FRAMES, MOST_PIXELS = 64, 16_000_000
 BRIGHT = 0.9
 #: Relative differences between measured and configured values that are no matter.
 TOLERANCE = {"gain": 0.05, "read_noise": 0.1}
+#: Below so many steps of the counts light may be so even that all pixels have one value.
+FAINT = 100
 #: The law of all flats is bent if it is by so many deviations.
 BENT = 3.0
 
 _COLUMNS = (
     "setup filter n_bias n_flat n_pairs gain gain_err read_noise read_noise_err read_noise_adu "
-    "read_noise_adu_err turnover turnover_err gain_configured read_noise_configured verdict note"
+    "read_noise_adu_err turnover turnover_err converter gain_configured read_noise_configured "
+    "verdict note"
 ).split()
 
 
@@ -64,7 +67,9 @@ def measure_camera(biases, flats, *, saturation=None, step=None):
     Returns
     -------
     CameraNoise
-        NaN for what cannot be measured, with the reason in its ``note``.
+        NaN for what cannot be measured, with the reason in its ``note``. Where the quarters of the
+        frame differ in gain by more than 2 % and 5 deviations, the gain is a mean, and the note
+        says so: such a frame is read by several amplifiers.
     """
     biases, flats = (
         [one for frame in frames if np.isfinite(one := np.asarray(frame, np.float32)).any()]
@@ -73,8 +78,42 @@ def measure_camera(biases, flats, *, saturation=None, step=None):
     if not biases:
         return CameraNoise(note="no bias frames: the level of the flats is not known")
     step = count_step(*biases[:2]) if step is None else step
+    result = _measure(biases, flats, saturation, step)
+    result = replace(result, converter=_converter(biases, flats, step))
+    if min(biases[0].shape) >= 2 * BOX and result.gain > 0:
+        gains = np.full((2, 2, 2), np.nan)
+        for i, j in np.ndindex(2, 2):
+            half = zip((i, j), biases[0].shape, strict=True)
+            part = tuple(slice(k * n // 2, (k + 1) * n // 2) for k, n in half)
+            own = [[frame[part] for frame in frames] for frames in (biases, flats)]
+            if all(np.isfinite(frame).any() for frames in own for frame in frames):
+                quarter = _measure(*own, saturation, step)
+                gains[:, i, j] = quarter.gain, quarter.gain_err
+        result = replace(result, quarters=gains[0], quarters_err=gains[1])
+    end = f"the converter ends {result.converter:.0f} ADU above the bias: the full well is higher"
+    end = end if math.isfinite(result.converter) else ""
+    return replace(result, note=join_notes(result.note, quarters_note(result), end))
+
+
+def _converter(biases, flats, step):
+    """Level above the bias where the converter ends, NaN if no flat reaches it."""
+    end = max([one for frame in flats if (one := clipped_level(frame)) > 0], default=math.nan)
+    end -= float(np.median([_middle(frame) for frame in biases]))
+    return end if end > FAINT * (step or 1.0) else math.nan
+
+
+def _middle(image):
+    """Median of the finite values, NaN without any."""
+    finite = image[np.isfinite(image)]
+    return float(np.median(finite)) if finite.size else math.nan
+
+
+def _measure(biases, flats, saturation, step):
+    """Gain and read noise from frames, or the same part of each, that have finite values."""
     pairs = [read_noise(*biases[i : i + 2], step=step) for i in range(0, len(biases) - 1, 2)]
     result, note = CameraNoise(note="one bias frame: two are needed for the read noise"), ""
+    if pairs and not (pairs := [one for one in pairs if math.isfinite(one[0])]):
+        result = CameraNoise(note="no two bias frames have pixels in common")
     if pairs:
         # One disturbed frame must not speak for all: pairs unlike the (lower) median are left out.
         noises, errors = np.array(pairs).T
@@ -84,10 +123,12 @@ def measure_camera(biases, flats, *, saturation=None, step=None):
         result = CameraNoise(read_noise_adu=float(noise), read_noise_adu_err=float(error))
         if not like.all():
             note = f"{np.sum(~like)} pairs of bias frames left out: noise unlike the others"
+        if not noise:
+            note = "the bias frames do not differ: copies of one, or noise far below a count"
     bias = np.mean(biases, axis=0, dtype=np.float32)
-    limit = math.inf if saturation is None else saturation - float(np.nanmedian(bias))
+    limit = math.inf if saturation is None else saturation - _middle(bias)
     flats = [frame - bias for frame in flats]
-    levels = [float(np.nanmedian(frame)) for frame in flats]
+    levels = [_middle(frame) for frame in flats]
     order = [i for i in np.argsort(levels) if 0 < levels[i] <= BRIGHT * limit]
     if len(order) < len(flats):
         text = f"{len(flats) - len(order)} flats left out: saturated, or without light"
@@ -102,7 +143,7 @@ def measure_camera(biases, flats, *, saturation=None, step=None):
     return _fit(points, result, note)
 
 
-def camera_night(night):
+def camera_night(night, *, frames=None):
     """Measure gain and read noise of a night's camera and compare them with the configured ones.
 
     Frames of 1 megapixel or more are sampled by bands of rows, 64 of a kind and filter at most.
@@ -112,6 +153,8 @@ def camera_night(night):
     ----------
     night : Night
         The night.
+    frames : astropy.table.Table, optional
+        From `datared.listing.inventory`; the headers are read where it is not given.
 
     Returns
     -------
@@ -119,10 +162,11 @@ def camera_night(night):
         For each set-up one row for each filter of its flats and one, with ``filter`` ``"all"``,
         for all of them: ``setup``, ``filter``, ``n_bias``, ``n_flat``, ``n_pairs``, ``gain``,
         ``read_noise`` (electrons), ``read_noise_adu`` and ``turnover`` (ADU above the bias, see
-        `CameraNoise`), each with ``_err``, ``gain_configured`` and ``read_noise_configured`` (NaN
-        where there is none), ``verdict`` and ``note``.
+        `CameraNoise`), each with ``_err``, ``converter`` (ADU above the bias where its numbers end,
+        NaN where no flat reaches it), ``gain_configured`` and ``read_noise_configured`` (NaN where
+        there is none), ``verdict`` and ``note``.
     """
-    table = inventory(night)
+    table = inventory(night) if frames is None else frames
     table = table[(table["problem"] == "") & np.isin(table["kind"], ["bias", "flat"])]
     lines = []
     for setup in sorted(set(table["setup"])):
@@ -156,12 +200,10 @@ def camera_night(night):
                 result = _straightened(result, whole, alone)
             number = int(np.sum(flats["filter"] == name))
             lines.append((setup, name, n_bias, number, *_numbers(result, known)))
+        whole = with_parts(whole, list(results.values()))
         lines.append((setup, "all", n_bias, len(flats), *_numbers(whole, known)))
-    kinds = (str, str, int, int, int, *[float] * 10, str, str)
-    table = Table(rows=lines, names=_COLUMNS, dtype=kinds)
-    for column in table.itercols():
-        column.info.format = ".4g" if column.dtype.kind == "f" else None
-    return table
+    kinds = (str, str, int, int, int, *[float] * 11, str, str)
+    return number_table(lines, dict(zip(_COLUMNS, kinds, strict=True)))
 
 
 def frame_limits(path, *, camera):
@@ -235,7 +277,7 @@ def _numbers(result, configured):
     """Columns of a row of `camera_night`, from the number of pairs on."""
     values = (result.gain, result.gain_err, result.read_noise, result.read_noise_err)
     values = (*values, result.read_noise_adu, result.read_noise_adu_err)
-    values = (*values, result.turnover, result.turnover_err)
+    values = (*values, result.turnover, result.turnover_err, result.converter)
     texts = [
         _verdict("gain", *values[:2], configured[0]),
         _verdict("read_noise", *values[2:4], configured[1]),
@@ -288,7 +330,8 @@ def _straightened(result, whole, alone):
     levels = result.levels * (1 + whole.curvature * result.levels)
     straight = _fit(_points(replace(result, levels=levels)), alone, result.note)
     missing = whole.curvature_err * float(np.mean(result.levels)) if result.levels.size else 0.0
-    return replace(straight, gain_err=math.hypot(straight.gain_err, missing * straight.gain))
+    error = math.hypot(straight.gain_err, missing * straight.gain)
+    return replace(straight, gain_err=error, converter=result.converter)
 
 
 def _fit(points, alone, note):

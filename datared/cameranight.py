@@ -6,7 +6,6 @@ import math
 from dataclasses import replace
 
 import numpy as np
-from astropy.table import Table
 
 from .calibration import master_bias, master_flat
 from .camera import camera_night
@@ -18,6 +17,7 @@ from .listing import first_image, inventory, open_quietly
 from .pairs import sample_frame
 from .rows import open_rows
 from .suggestions import TRUSTED, suggest
+from .tables import number_table
 
 __all__ = ["flat_series", "flats_night", "linearity_night", "suggest_night"]
 
@@ -49,7 +49,7 @@ _FLATS = {
 }  # fmt: skip
 
 
-def flat_series(night):
+def flat_series(night, *, frames=None):
     """Levels of a night's flats, for `datared.linearity.measure_linearity`.
 
     A level is the mean of the same pixels on all flats of a set-up, filter and light: those whose
@@ -59,6 +59,8 @@ def flat_series(night):
     ----------
     night : Night
         The night. Frames are sampled (250 000 pixels each at most). Nothing is written.
+    frames : astropy.table.Table, optional
+        From `datared.listing.inventory`; the headers are read where it is not given.
 
     Returns
     -------
@@ -71,7 +73,7 @@ def flat_series(night):
         bias) and ``end`` (ADU above the bias where the numbers of the file end; infinite where they
         do not). A set-up without bias frames has no row.
     """
-    table = inventory(night)
+    table = inventory(night) if frames is None else frames
     table = table[(table["problem"] == "") & np.isin(table["kind"], ["bias", "flat"])]
     blind, lines, meta = replace(night.camera, saturation=None), [], {}
     for setup in sorted(set(table["setup"][table["kind"] == "flat"])):
@@ -97,13 +99,13 @@ def flat_series(night):
                 line = (setup, *key, str(row["file"]), float(row["exptime"]))
                 line += (float(row["jd_utc_mid"]), level, math.hypot(error, scatter))
                 lines.append(line)
-    result = _table(lines, _SERIES)
+    result = number_table(lines, _SERIES)
     result.meta |= meta
     result["time"].info.format = ".6f"
     return result
 
 
-def linearity_night(night, *, camera=None):
+def linearity_night(night, *, camera=None, frames=None):
     """Measure linearity, shutter and full well from the flats of a night.
 
     Flats of one set-up, filter and light go together. What the night file says of the saturation
@@ -115,6 +117,8 @@ def linearity_night(night, *, camera=None):
         The night. Nothing is written.
     camera : astropy.table.Table, optional
         From `datared.camera.camera_night`, for the gain; measured where it is not given.
+    frames : astropy.table.Table, optional
+        From `datared.listing.inventory`; the headers are read where it is not given.
 
     Returns
     -------
@@ -126,27 +130,31 @@ def linearity_night(night, *, camera=None):
         ``saturation`` (ADU of the raw frame from which on a pixel is not to be trusted: off by 2 %,
         or 95 % of the full well or, where that is not known, of the turnover) and ``note``.
     """
-    series = flat_series(night)
-    camera = camera_night(night) if camera is None else camera
+    series = flat_series(night, frames=frames)
+    camera = camera_night(night, frames=frames) if camera is None else camera
     lines = []
     for key in sorted(set(zip(*(series[name].tolist() for name in _KEY), strict=True))):
         same = [series[name] == value for name, value in zip(_KEY, key, strict=True)]
         rows = series[np.all(same, axis=0)]
         own = camera[camera["setup"] == key[0]]
-        result = _measure(rows, float(own["gain"][own["filter"] == "all"][0]))
+        whole, meta = own[own["filter"] == "all"][0], series.meta[key[0]]
+        result = _measure(rows, float(whole["gain"]))
         turn = own[own["filter"] == key[1]]["turnover", "turnover_err"][0]
-        lines.append(_linearity_line(key, rows, result, tuple(turn), series.meta[key[0]]))
+        meta = meta | {"end": float(np.fmin(meta["end"], whole["converter"]))}
+        lines.append(_linearity_line(key, rows, result, tuple(turn), meta))
     kinds = dict.fromkeys(_KEY, str) | {"n_flat": int, "n_times": int}
-    return _table(lines, kinds | dict.fromkeys(_LINEARITY, float) | {"note": str})
+    return number_table(lines, kinds | dict.fromkeys(_LINEARITY, float) | {"note": str})
 
 
-def flats_night(night):
+def flats_night(night, *, frames=None):
     """Compare the master flats of one filter that were taken with different light, or later.
 
     Parameters
     ----------
     night : Night
         The night. Nothing is written.
+    frames : astropy.table.Table, optional
+        From `datared.listing.inventory`; the headers are read where it is not given.
 
     Returns
     -------
@@ -159,7 +167,7 @@ def flats_night(night):
         and ``change`` (relative) of the surest, and ``note``.
         See `datared.flatratio.compare_flats`.
     """
-    table = inventory(night)
+    table = inventory(night) if frames is None else frames
     table = table[(table["problem"] == "") & np.isin(table["kind"], ["bias", "flat"])]
     lines = []
     for setup in sorted(set(table["setup"][table["kind"] == "flat"])):
@@ -180,10 +188,10 @@ def flats_night(night):
                 # A master that no later pair needs makes room for the next.
                 later = set(itertools.chain(*pairs[number + 1 :]))
                 masters = {k: master for k, master in masters.items() if k in later}
-    return _table(lines, _FLATS)
+    return number_table(lines, _FLATS)
 
 
-def suggest_night(night, *, camera=None, linearity=None):
+def suggest_night(night, *, camera=None, linearity=None, frames=None):
     """Lines for the table ``[camera]`` of a night file, from what its frames tell.
 
     Parameters
@@ -192,6 +200,8 @@ def suggest_night(night, *, camera=None, linearity=None):
         The night. Nothing is written.
     camera, linearity : astropy.table.Table, optional
         From `datared.camera.camera_night` and `linearity_night`; measured where not given.
+    frames : astropy.table.Table, optional
+        From `datared.listing.inventory`; the headers are read where it is not given.
 
     Returns
     -------
@@ -199,9 +209,10 @@ def suggest_night(night, *, camera=None, linearity=None):
         See `datared.suggestions.suggest`. With several set-ups it is that of most light frames (of
         most frames, where there are no lights).
     """
-    camera = camera_night(night) if camera is None else camera
-    linearity = linearity_night(night, camera=camera) if linearity is None else linearity
-    table = inventory(night)
+    camera = camera_night(night, frames=frames) if camera is None else camera
+    if linearity is None:
+        linearity = linearity_night(night, camera=camera, frames=frames)
+    table = inventory(night) if frames is None else frames
     table = table[table["problem"] == ""]
     lights = table[table["kind"] == "light"]
     setups = (lights if len(lights) else table)["setup"].tolist()
@@ -263,7 +274,12 @@ def _levels(frames):
     medians = np.array([np.nanmedian(image) for _, image in frames])
     # Neither faint nor full: it tells which pixels are alike.
     model = frames[int(np.argmin(np.abs(medians - 0.4 * np.nanmax(medians))))][1]
-    alike = np.abs(model - np.nanmedian(model)) <= ALIKE * np.nanmedian(model)
+    for part in (50, 25):
+        # Of two amplifiers of different gain no pixel may have the median.
+        level = np.nanpercentile(model, part)
+        alike = np.abs(model - level) <= ALIKE * level
+        if alike.mean() > ALIKE:
+            break
     result = []
     for row, image in frames:
         values = image[alike & np.isfinite(image)].astype(float)
@@ -324,11 +340,3 @@ def _compared(first, second):
     line = (found.chi2, worst["ratio"] - 1, worst["significance"], len(spots))
     spot = [float(spots[name][0]) for name in ("x", "y", "change")] if len(spots) else nothing[4:]
     return (*line, *spot, "")
-
-
-def _table(lines, kinds):
-    """Make a table of lines, with numbers of four digits."""
-    table = Table(rows=lines, names=[*kinds], dtype=[*kinds.values()])
-    for column in table.itercols():
-        column.info.format = ".4g" if column.dtype.kind == "f" else None
-    return table

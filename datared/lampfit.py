@@ -4,16 +4,20 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import stdtrit
 
 __all__ = ["Series", "SeriesFit", "best_fit"]
 
-#: Chi square must fall by this for a second coefficient of the curve.
-BETTER = 4.0
+#: The second coefficient of the curve is 0 with this deviation (relative, at the highest level)
+#: before anything is measured.
+CURVED = 0.01
 #: Share of the drift's column that the other terms must leave; below the second one it is told
 #: badly.
 TOLD, WELL_TOLD = 1e-3, 0.1
 #: Rounds of a fit: the offset of the shutter and the flicker of the lamp settle in a few.
 ROUNDS = 12
+#: Part of a normal distribution below its mean plus one deviation.
+ONE_SIGMA = 0.8413447460685429
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,7 +161,9 @@ def best_fit(series, *, curved=True):
     series : Series
         Levels of three exposure times or more, none of them full.
     curved : bool
-        Try the second coefficient of the curve; it is used where it makes chi square smaller by 4.
+        Fit the second coefficient of the curve, too, with five exposure times or more. It is known
+        to be small before (0 with a deviation of 1 % at the highest level), so that it does no harm
+        where the levels do not tell it, and its error counts in those of the others.
 
     Returns
     -------
@@ -172,24 +178,27 @@ def best_fit(series, *, curved=True):
     if number >= 4:
         terms.append("c1")
     else:
-        notes.append("three exposure times are too few for the non-linearity")
-    if series.hours.size and np.ptp(series.hours) > 0 and series.levels.size > len(terms) + 1:
-        told = _told(series, terms)
-        if told > TOLD:
-            terms.append("drift")
-        if told < WELL_TOLD:
+        notes.append(
+            "three exposure times are too few for the non-linearity: it is taken as 0, and the "
+            "errors do not count it"
+        )
+    if series.hours.size:
+        told = _told(series, terms) if np.ptp(series.hours) > 0 else 0.0
+        if series.levels.size <= len(terms) + 1 or told <= TOLD:
             notes.append(
-                "the times of day tell the drift of the lamp badly from the non-linearity: take "
-                "the exposure times up and then down"
+                "the flats do not tell the drift of the lamp: it is taken as 0, and the errors do "
+                "not count it; take the exposure times up and then down"
             )
-    fit = _fit(series, tuple(terms))
+        else:
+            terms.append("drift")
+            if told < WELL_TOLD:
+                notes.append(
+                    "the times of day tell the drift of the lamp badly from the non-linearity: "
+                    "take the exposure times up and then down"
+                )
     if curved and number >= 5 and series.levels.size > len(terms) + 2:
-        better = _fit(series, (*terms, "c2"))
-        variance = np.maximum(series.relative**2 + better.flicker**2, 1e-18)
-        squares = [np.sum(one.residuals(series) ** 2 / variance) for one in (fit, better)]
-        if squares[0] - squares[1] > BETTER:
-            fit = better
-    return fit, notes
+        terms.append("c2")
+    return _fit(series, tuple(terms)), notes
 
 
 def _told(series, terms):
@@ -203,19 +212,26 @@ def _told(series, terms):
 def _fit(series, terms):
     """Weighted least squares of the logarithms of the levels, with the flicker of the lamp."""
     shutter = flicker = 0.0
-    scale, free = float(series.levels.max()), series.levels.size - len(terms)
+    scale, number = float(series.levels.max()), series.levels.size
+    before = np.diag([1 / CURVED**2 if name == "c2" else 0.0 for name in terms])
     for _ in range(ROUNDS):
         variance = np.maximum(series.relative**2 + flicker**2, 1e-18)
         design = series.design(terms, shutter=shutter, scale=scale)
         left = np.log(series.levels / (series.exptimes + shutter))
         weighted = design / variance[:, None]
-        covariance = np.linalg.pinv(weighted.T @ design)
+        covariance = np.linalg.pinv(weighted.T @ design + before)
         values = covariance @ (weighted.T @ left)
         rest = left - design @ values
         shutter = max(shutter + float(values[1]), -0.9 * float(series.exptimes.min()))
-        flicker = _flicker(rest, series.relative, free) if free > 0 else 0.0
+        # What is known before makes a parameter count less than one.
+        free = number - float(np.sum(covariance * (weighted.T @ design)))
+        flicker = _flicker(rest, series.relative, free) if number > len(terms) else 0.0
     values[1] = shutter
-    if free <= 0 and not np.any(series.relative > 0):
+    if number > len(terms):
+        # A scatter that few levels tell is itself unsure: Student's distribution is wider.
+        share = flicker**2 / max(float(np.mean(variance)), 1e-18)
+        covariance = covariance * (1 + share * (stdtrit(free, ONE_SIGMA) ** 2 - 1))
+    elif not np.any(series.relative > 0):
         covariance = covariance * math.nan
     return SeriesFit(terms, values, covariance, flicker, scale)
 
@@ -225,7 +241,7 @@ def _flicker(rest, relative, free):
     if np.sum(rest**2 / np.maximum(relative**2, 1e-30)) <= free:
         return 0.0
     low, high = 0.0, float(np.sum(rest**2)) / free
-    for _ in range(60):
+    for _ in range(30):
         middle = (low + high) / 2
         excess = np.sum(rest**2 / np.maximum(relative**2 + middle, 1e-30)) - free
         low, high = (middle, high) if excess > 0 else (low, middle)

@@ -9,6 +9,7 @@ from .combine import STEP_NOISE
 from .overscan import cut_rows
 
 __all__ = [
+    "clipped_level",
     "count_step",
     "difference_variance",
     "pair_variance",
@@ -161,6 +162,33 @@ def count_step(*images):
     if not values.size or not np.array_equal(values, np.rint(values)):
         return 0.0
     return float(np.gcd.reduce(np.diff(values).astype(np.int64))) or 1.0
+
+
+def clipped_level(frame):
+    """Level of a frame at the end of the converter's numbers.
+
+    Pixels that are full still have the read noise, and differ from each other. Beyond the last
+    number of the converter (4095 of 12 bits, 16 383 of 14) all have one value.
+
+    Parameters
+    ----------
+    frame : array-like of shape (ny, nx)
+        ADU, without the overscan or not, but with the bias.
+
+    Returns
+    -------
+    float
+        Median of the frame, if in most rows most values are the largest one of the row; else NaN.
+
+    Examples
+    --------
+    >>> clipped_level([[4095, 4095, 4000], [4095, 4095, 4095]]), clipped_level([[7, 8, 9]])
+    (4095.0, nan)
+    """
+    frame = np.asarray(frame)
+    # By the row: an overscan that was taken off is a number for each row.
+    same = np.mean(frame == np.fmax.reduce(frame, axis=1)[:, None], axis=1)
+    return float(np.nanmedian(frame)) if np.median(same) > 0.5 else math.nan
 
 
 def sample_frame(frame, *, camera=None, raw=False, pixels=1_000_000):

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-__all__ = ["CameraNoise", "join_notes", "photon_transfer"]
+__all__ = ["UNEVEN", "CameraNoise", "join_notes", "photon_transfer", "quarters_note", "with_parts"]
 
 #: Less than this part of the variance that fainter levels promise is that of full pixels.
 FALLEN = 0.8
@@ -16,6 +16,10 @@ BENT_LEVELS, BENT_SPAN = 5, 3.0
 #: Cameras bend by about this part of the variance at the highest level: what the levels do not
 #: tell is taken from here, so that a straight fit does not pretend to know.
 BEND = 0.05
+#: Gains of the quarters of a frame differ if it is by this part of them, and by so many deviations;
+#: the note on them begins with these words.
+DIFFERENT, DIFFERENT_SIGMA = 0.02, 5.0
+UNEVEN = "the gain differs across the frame"
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +46,12 @@ class CameraNoise:
         ADU above the bias at which the variance is largest, since the pixels are full beyond; NaN
         where the levels do not reach it. Where the light is uneven it is too low by as much as the
         brightest parts are above the mean.
+    converter : float
+        ADU above the bias where the converter's numbers end: a flat has one and the same value in
+        most pixels, without the read noise that full pixels have. NaN where no flat reaches it.
+    quarters, quarters_err : numpy.ndarray of float, shape (2, 2)
+        Gain of each quarter of the frame (lower rows and left columns first), NaN where not
+        measured.
     """
 
     gain: float = math.nan
@@ -59,6 +69,9 @@ class CameraNoise:
     curvature_err: float = math.nan
     turnover: float = math.nan
     turnover_err: float = math.nan
+    converter: float = math.nan
+    quarters: np.ndarray = field(default_factory=lambda: np.full((2, 2), np.nan))
+    quarters_err: np.ndarray = field(default_factory=lambda: np.full((2, 2), np.nan))
 
     def law(self, levels):
         """Variance that the fitted law gives.
@@ -92,6 +105,56 @@ def join_notes(*notes):
         Those that are not, with semicolons between them.
     """
     return "; ".join(note for note in notes if note)
+
+
+def quarters_note(result):
+    """Tell if the quarters of a frame differ in gain, as those of several amplifiers do.
+
+    Parameters
+    ----------
+    result : CameraNoise
+        With gains of the quarters, or without.
+
+    Returns
+    -------
+    str
+        The gains, if they differ by more than 2 % and 5 deviations; else empty.
+    """
+    gains, errors = result.quarters, result.quarters_err
+    if not np.isfinite(gains + errors).any():
+        return ""
+    low, high = np.nanargmin(gains), np.nanargmax(gains)
+    sure = DIFFERENT_SIGMA * math.hypot(errors.flat[low], errors.flat[high])
+    if not gains.flat[high] - gains.flat[low] > max(sure, DIFFERENT * gains.flat[low]):
+        return ""
+    shown = " | ".join(" ".join(f"{gain:.3g}" for gain in row) for row in gains)
+    return f"{UNEVEN}: {shown} e-/ADU in its quarters (first rows first): several amplifiers?"
+
+
+def with_parts(whole, results):
+    """Add to the result of all flats what those of each filter tell of quarters and converter.
+
+    Parameters
+    ----------
+    whole : CameraNoise
+        From all levels together.
+    results : sequence of CameraNoise
+        Those of the filters.
+
+    Returns
+    -------
+    CameraNoise
+        With the weighted means of the quarters, and the note on them.
+    """
+    ends = [one.converter for one in results if math.isfinite(one.converter)]
+    quarters = [(one.quarters, one.quarters_err) for one in results]
+    gains, errors = np.array(quarters, float).reshape(-1, 2, 2, 2).swapaxes(0, 1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        weight = np.where(np.isfinite(gains + errors), 1 / errors**2, 0.0)
+        mean = np.sum(weight * np.nan_to_num(gains), axis=0) / weight.sum(axis=0)
+        error = weight.sum(axis=0) ** -0.5
+    whole = replace(whole, quarters=mean, quarters_err=error, converter=min(ends, default=math.nan))
+    return replace(whole, note=join_notes(whole.note, quarters_note(whole)))
 
 
 def photon_transfer(levels, variances, *, errors=None, read_noise=None):
@@ -147,7 +210,10 @@ def photon_transfer(levels, variances, *, errors=None, read_noise=None):
             "of each for each pair of flats."
         )
     noise, noise_err = (read_noise, 0.0) if np.ndim(read_noise) == 0 else read_noise
-    noise = None if noise is None or math.isnan(noise) else noise
+    noise, noise_err = (
+        None if noise is None or math.isnan(noise) else noise,
+        float(np.nan_to_num(noise_err)),
+    )
     if noise is None and levels.size == 1:
         raise ValueError(
             "one level cannot tell the gain from the read noise: give read_noise from two bias "
@@ -155,13 +221,15 @@ def photon_transfer(levels, variances, *, errors=None, read_noise=None):
         )
     used, note = _unsaturated(levels, variances, errors, noise)
     points = {"levels": levels, "variances": variances, "errors": errors}
+    if noise is not None:
+        points |= {"read_noise_adu": noise, "read_noise_adu_err": noise_err}
     points["turnover"], points["turnover_err"], end = _turnover(levels, variances, used)
     # Just below the full well its edge cuts the noise, and some pixels are full already.
     points["used"] = used = used & (levels <= BELOW_TURN * end)
     x, y, sigma = levels[used], variances[used], errors[used]
     if not x.size:
         return CameraNoise(**points, note=join_notes(note, "no level is left that can be used"))
-    if noise is None and x.size == 1:
+    if noise is None and np.unique(x).size == 1:
         text = "one level is left: give read_noise from two bias frames, or flats of a second level"
         return CameraNoise(**points, note=join_notes(note, text))
     follows, bent = np.full(x.size, relative), _may_bend(x)
@@ -194,7 +262,8 @@ def photon_transfer(levels, variances, *, errors=None, read_noise=None):
     gain_err, adu_err, err, bend_err = np.sqrt(np.diag(jacobian @ covariance @ jacobian.T)).tolist()
     if not adu and noise is not None:
         adu_err, err = noise_err, gain * noise_err
-    result = CameraNoise(gain, gain_err, gain * adu, err, adu, adu_err, **points, note=note)
+    points |= {"read_noise_adu": adu, "read_noise_adu_err": adu_err}
+    result = CameraNoise(gain, gain_err, gain * adu, err, **points, note=note)
     return replace(result, curvature=bend * gain, curvature_err=bend_err) if bend else result
 
 

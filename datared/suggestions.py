@@ -4,6 +4,7 @@ import math
 
 from .camera import agreement
 from .levels import TYPE_FRACTION
+from .photontransfer import UNEVEN
 
 __all__ = ["suggest"]
 
@@ -51,6 +52,7 @@ def suggest(camera, *, linearity=None, configured=None, setup=None, header=None,
     >>> from astropy.table import Table
     >>> row = {"setup": "1x1", "filter": "all", "n_bias": 9, "n_pairs": 4, "note": ""}
     >>> row |= {"gain": 0.37571, "gain_err": 0.0004, "read_noise": 3.497, "read_noise_err": 0.01}
+    >>> row |= {"converter": math.nan}
     >>> print(suggest(Table([row])), end="")
     [camera]
     gain = 0.3757  # e-/ADU, +- 0.0004, from 4 pairs of flats
@@ -69,7 +71,8 @@ def suggest(camera, *, linearity=None, configured=None, setup=None, header=None,
     if not rows:
         lines.append("# gain, read_noise: no bias frames and flats to measure them from")
     own = [] if linearity is None else [row for row in linearity if row["setup"] == setup]
-    lines.append(_saturation(own, configured, end, header.get("SATURATE")))
+    ends = [float(row["converter"]) for row in rows if row["setup"] == setup]
+    lines.append(_saturation(own, configured, end, header.get("SATURATE"), *ends))
     lines += [_other(row) for row in rows if row["setup"] != setup]
     return "\n".join(lines) + "\n"
 
@@ -94,6 +97,8 @@ def _measured(name, row, configured, header):
     if known is not None:
         words.append(f"night.toml has {known:g}" + ("" if wrong else ": agrees"))
     cards = _cards(name, value, error, configured, header)
+    uneven = [part for part in str(row["note"]).split("; ") if part.startswith(UNEVEN)]
+    words += uneven if name == "gain" else []
     text = ", ".join(words) + (f"; {cards}" if cards else "")
     return f"{name} = {shown}  # {'DIFFERS: ' if wrong else ''}{text}"
 
@@ -113,7 +118,7 @@ def _cards(name, value, error, configured, header):
     return ", ".join(texts)
 
 
-def _saturation(rows, configured, end, card):
+def _saturation(rows, configured, end, card, converter=math.nan):
     """Line of the saturation; without one, ``card`` is used, else the end of the numbers."""
     known = getattr(configured, "saturation", None)
     has = f"night.toml has {known:g}" if known is not None else ""
@@ -121,7 +126,7 @@ def _saturation(rows, configured, end, card):
     if found:
         row = min(found, key=lambda one: one["saturation"])
         value = math.floor(float(row["saturation"]) / 100) * 100.0
-        why = _limit(row)
+        why = _limit(row, converter)
         wrong = known is not None and not (1 - CAREFUL) * value <= known <= float(row["saturation"])
         words = [UNITS["saturation"], f"{why} (flats in {row['filter'] or 'no filter'})"]
         words += [has + ("" if wrong else ": agrees")] if has else []
@@ -138,12 +143,14 @@ def _saturation(rows, configured, end, card):
     return text
 
 
-def _limit(row):
-    """Tell what limits the saturation: the lower of the curve and of full pixels."""
+def _limit(row, converter):
+    """Tell what limits the saturation: the lowest of the curve, full pixels and the converter."""
     full, turn = float(row["full_well"]), float(row["turnover"])
     end = full if math.isfinite(full) else turn
     if row["level_2"] < TRUSTED * end or math.isnan(end):
         return f"the camera is off by 2 % from {row['level_2']:.0f} ADU above the bias on"
+    if math.isfinite(converter):
+        return f"the converter ends {converter:.0f} ADU above the bias, before pixels are full"
     if math.isfinite(full):
         return f"pixels are full {full:.0f} ADU above the bias"
     return f"the variance turns {turn:.0f} ADU above the bias"

@@ -1,6 +1,7 @@
 """Gain and read noise from frames of a sensor whose gain and read noise are known."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from astropy.table import Table
 from datared import camera, load_night, pairs, samples
 from datared.camera import measure_camera, pair_variance, photon_transfer, read_noise
 from datared.options import Camera
+from datared.photontransfer import CameraNoise, with_parts
 from datared.simulate import simulate_cluster
 
 DATA = Path(os.environ.get("DATARED_DATA") or Path(__file__).parents[2] / "shared" / "data")
@@ -354,11 +356,107 @@ def test_gain_of_frames_without_numbers(sensor):
     assert np.isnan(copied.gain) and "copies of one frame" in copied.note
 
 
+def two_amplifiers(seed, ratio, *, shape=SHAPE):
+    """Frames of a sensor whose right half has more electrons per ADU by a factor."""
+    sensor = Sensor(seed, shape=shape)
+    sensor.gain = np.full(shape, GAIN)
+    sensor.gain[:, shape[1] // 2 :] *= ratio
+    return lambda level: sensor.frame(level * GAIN / sensor.gain)
+
+
+@pytest.mark.parametrize("ratio", [1.0, 1.2])
+def test_gain_of_two_amplifiers_is_told(ratio):
+    """CC-01: where the halves of a frame differ in gain, the mean is given, and the note says so.
+
+    The light of these flats differs by 30 % from side to side; that is no reason.
+    """
+    frame = two_amplifiers(3, ratio)
+    slope = 0.85 + 0.3 * X
+    flats = [frame(level * slope) for level in (9000, 9000, 20_000, 20_000, 40_000, 40_000)]
+    biases = [frame(0) for _ in range(4)]
+    result = measure_camera(biases, flats, saturation=64_000)
+    # A quarter is 16 000 pixels, three pairs: 0.64 %.
+    truth = GAIN * np.array([[1, ratio], [1, ratio]])
+    assert result.quarters == pytest.approx(truth, rel=4 * 0.0064)
+    assert GAIN * 0.99 < result.gain < GAIN * ratio * 1.01
+    words = "the gain differs across the frame: 0.3"
+    assert (words in result.note) == (ratio > 1) and (result.note == "") == (ratio == 1)
+    both = with_parts(CameraNoise(note="first"), [result, replace(result, converter=90.0)])
+    assert both.quarters == pytest.approx(result.quarters) and both.converter == 90
+    assert both.quarters_err == pytest.approx(result.quarters_err / 2**0.5)
+    assert both.note.startswith("first; " + words) == (ratio > 1)
+    assert np.isnan(with_parts(CameraNoise(), []).quarters).all()
+
+
+def test_gain_of_quarters_makes_no_false_alarm():
+    """CC-01: over 30 cameras of one amplifier the errors of the quarters are honest."""
+    pulls = []
+    for seed in range(30):
+        one = Sensor(seed, shape=(128, 128))
+        flats = [one.frame(level) for level in (9000, 9000, 30_000, 25_000)]
+        result = measure_camera([one.frame(), one.frame()], flats, step=1)
+        pulls.append((result.quarters - GAIN) / result.quarters_err)
+        assert result.note == ""
+    # 120 pulls: mean to 0.09, width to 0.065; the larger of two errors is taken: below 1.
+    assert abs(np.mean(pulls)) < 4 * 0.09 and 0.6 < np.std(pulls) < 1 + 3 * 0.065
+
+
+@pytest.mark.parametrize(("bits", "saturation"), [(12, None), (14, 64_000), (14, 15_000)])
+def test_end_of_the_converter_is_told_from_full_pixels(sensor, bits, saturation):
+    """CC-01, CC-02: one value in all pixels is the converter's last number, not a full well.
+
+    Full pixels have read noise. What the night file says of the saturation does not matter.
+    """
+    last = 2**bits - 1
+    bright = [0.2 * last, 0.2 * last, 0.5 * last, 0.5 * last, 1.4 * last, 1.4 * last]
+    biases, flats = [sensor.frame() for _ in range(2)], [sensor.frame(one) for one in bright]
+    cut = [np.minimum(frame, last) for frame in flats]
+    result = measure_camera(biases, cut, saturation=saturation)
+    assert result.converter == pytest.approx(last - OFFSET, abs=1)
+    assert f"the converter ends {result.converter:.0f} ADU above the bias" in result.note
+    assert result.gain == pytest.approx(GAIN, rel=4 * 0.004)
+    # An overscan that is taken off differs by the row.
+    overscan = sensor.rng.normal(300, 0.3, (SHAPE[0], 1))
+    assert pairs.clipped_level(cut[-1] - overscan) == pytest.approx(last - 300, abs=0.2)
+    full = np.rint(np.minimum(flats[-1], last - 100) + sensor.rng.normal(0, 2, SHAPE))
+    assert np.isnan(measure_camera(biases, [*cut[:4], full, full + 1]).converter)
+    assert np.isnan(measure_camera(biases, cut[:4]).converter)
+    # Light of less than a photon in most pixels, and copies without light, are no end either.
+    dark = [np.full(SHAPE, 520), np.full(SHAPE, 520)]
+    assert np.isnan(measure_camera([one - 20 for one in dark], dark).converter)
+
+
+def test_gain_notes_of_frames_that_do_not_differ(sensor):
+    """CC-01: copies of a bias frame, levels that are equal, frames without common pixels: told."""
+    biases, flats = [sensor.frame() for _ in range(2)], [sensor.frame(2e4) for _ in range(2)]
+    copied = measure_camera([biases[0], biases[0]], flats)
+    assert copied.note.startswith("the bias frames do not differ: copies of one")
+    left, right = (np.where((X < 0.5) == side, biases[0], np.nan) for side in (True, False))
+    apart = measure_camera([left, right], flats)
+    assert np.isnan(apart.gain) and "no two bias frames have pixels in common" in apart.note
+    # Two pairs of one level do not tell gain and read noise, whatever their errors are.
+    equal = photon_transfer([1000, 1000], [525, 520], errors=[5, 5])
+    assert np.isnan(equal.gain) and "one level is left: give read_noise" in equal.note
+    unknown = photon_transfer([1000, 2000], [525, 1025], errors=[5, 5], read_noise=(5.0, np.nan))
+    assert unknown.gain == pytest.approx(2)
+
+
+def test_read_noise_is_kept_where_the_flats_tell_no_gain(sensor):
+    """CC-01: copies of one flat do not take away what the bias frames have told."""
+    flat = sensor.frame(2e4)
+    result = measure_camera([sensor.frame() for _ in range(2)], [flat, flat])
+    assert np.isnan(result.gain) and np.isnan(result.read_noise)
+    assert result.read_noise_adu == pytest.approx(READ_NOISE / GAIN, rel=4 * 0.0028)
+    assert 0.002 < result.read_noise_adu_err / result.read_noise_adu < 0.006
+
+
 def test_gain_without_saturated_flats(sensor):
     """Flats above 90 % of saturation do not take part, and are counted."""
     flats = [sensor.frame(level) for level in (20_000, 20_000, 90_000, 90_000)]
     result = measure_camera([sensor.frame(), sensor.frame()], flats, saturation=64_000)
-    assert result.note == "2 flats left out: saturated, or without light"
+    # 90 000 ADU are beyond the 65 535 of the file.
+    end = f"the converter ends {result.converter:.0f} ADU above the bias: the full well is higher"
+    assert result.note == f"2 flats left out: saturated, or without light; {end}"
     assert result.gain == pytest.approx(GAIN, rel=0.03)
 
 

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from datared import load_night, samples
 from datared.camera import camera_night
 from datared.camerabench import simulate_camera
-from datared.cameranight import suggest_night
+from datared.cameranight import linearity_night, suggest_night
 from datared.camerareport import camera_report
 from datared.cli import app
 from datared.options import Camera
@@ -33,6 +33,7 @@ def measured(**changes):
     """Row of `camera_night` of the camera above."""
     row = {"setup": "1x1", "filter": "all", "n_bias": 9, "n_pairs": 4, "note": ""}
     row |= {"gain": 1.5012, "gain_err": 0.004, "read_noise": 6.03, "read_noise_err": 0.02}
+    row |= {"converter": np.nan}
     return Table([row | changes])
 
 
@@ -149,6 +150,35 @@ def test_suggestions_of_a_saturation_without_a_series(tmp_path):
     assert "the variance turns 50400 ADU above the bias" in line_of(text, "saturation")
 
 
+def test_suggestions_say_that_the_converter_ends_first(tmp_path):
+    """CC-02: a plateau at the converter's last number is not told as full pixels.
+
+    The night file is compared as before.
+    """
+    cut = measured(converter=54_600.0)
+    text = suggest(cut, linearity=full(), configured=Camera(saturation=65_000.0))
+    line = line_of(text, "saturation")
+    assert read(text, tmp_path).saturation == 52_100 and "DIFFERS" in line
+    words = "the converter ends 54600 ADU above the bias, before pixels are full (flats in V)"
+    assert words in line and "pixels are full 5" not in line
+    # The curve may be off before; pixels of another set-up do not count.
+    bent = suggest(cut, linearity=full(level_2=45_640.0, saturation=46_140.0))
+    assert "off by 2 % from 45640 ADU" in line_of(bent, "saturation")
+    both = Table([*measured(), *measured(setup="2x2", converter=54_600.0)])
+    assert "pixels are full 54500" in line_of(suggest(both, linearity=full()), "saturation")
+
+
+def test_suggestions_warn_of_several_amplifiers(tmp_path):
+    """CC-01: the gain is a mean where the quarters differ; the line says so, and is still read."""
+    note = "2 flats left out: saturated, or without light; the gain differs across the frame: 1 | 2"
+    text = suggest(measured(note=note), linearity=full())
+    assert read(text, tmp_path).gain == 1.501
+    assert line_of(text, "gain").endswith(
+        "4 pairs of flats, the gain differs across the frame: 1 | 2"
+    )
+    assert "differs across" not in line_of(text, "read_noise") and "left out" not in text
+
+
 def test_suggestions_of_two_setups():
     """CC-01: one night file holds one camera; the other settings are comments."""
     both = Table([*measured(), *measured(setup="2x2", gain=0.7, read_noise=9.0)])
@@ -167,7 +197,7 @@ def test_suggestions_of_two_setups():
 # --- nights --------------------------------------------------------------------------------------
 
 
-def raw_night(folder, kinds, *, text="", **cards):
+def raw_night(folder, kinds, *, text="", gain=GAIN, **cards):
     """Write a night of raw frames of these kinds."""
     rng = np.random.default_rng(1)
     raw = folder / "raw"
@@ -175,6 +205,7 @@ def raw_night(folder, kinds, *, text="", **cards):
     levels = {"BIAS": 0.0, "DARK": 2.0, "FLAT": 12_000.0, "LIGHT": 50.0}
     for i, kind in enumerate(kinds):
         electrons = rng.poisson(levels[kind] * GAIN, SHAPE) + rng.normal(0, READ_NOISE, SHAPE)
+        electrons *= GAIN / gain
         exptime = {"BIAS": 0.0, "FLAT": 5.0}.get(kind, 60.0)
         header = fits.Header({"IMAGETYP": kind, "EXPTIME": exptime, "FILTER": "V", **cards})
         header["DATE-OBS"] = f"2024-01-01T20:00:{i:02d}"
@@ -206,6 +237,44 @@ def test_suggestions_of_a_night_are_right(text, cards, tmp_path):
     for key in ("gain", "read_noise"):
         assert ("DIFFERS" in line_of(lines, key)) == wrong
     assert ("EGAIN = 1.5 (agrees)" in lines) == ("EGAIN" in cards)
+
+
+@pytest.mark.parametrize("bits", [12, 14])
+def test_suggestions_of_a_night_whose_converter_ends_first(bits, tmp_path):
+    """CC-01, CC-02: files of 16 bits from a camera of 12 or 14: where its numbers end is told."""
+    rng, last = np.random.default_rng(bits), 2**bits - 1
+    night = raw_night(tmp_path, [])
+    for i, time in enumerate([0.0] * 4 + [1.0, 2, 3, 4, 5, 6, 8, 10] * 2):
+        electrons = rng.poisson(0.2 * last * GAIN * time, SHAPE) + rng.normal(0, READ_NOISE, SHAPE)
+        header = fits.Header({"IMAGETYP": "FLAT" if time else "BIAS", "EXPTIME": time})
+        header.update({"FILTER": "V", "DATE-OBS": f"2024-01-01T20:{i:02d}:00"})
+        pixels = np.clip(np.rint(electrons / GAIN + OFFSET), 0, last).astype(np.uint16)
+        fits.writeto(tmp_path / "raw" / f"{i:02d}.fits", pixels, header)
+    lines = suggest_night(night)
+    camera = read(lines, tmp_path)
+    words = f"the converter ends {last - OFFSET:.0f} ADU above the bias, before pixels are full"
+    assert words in line_of(lines, "saturation")
+    assert 0.9 * last < camera.saturation < last
+    # Of four pairs of 12 000 pixels that are not cut.
+    assert camera.gain == pytest.approx(GAIN, rel=4 * 0.0065)
+    (row,) = linearity_night(night)
+    assert "the numbers of the file end there: the full well is higher" in row["note"]
+    assert row["full_well"] == pytest.approx(last - OFFSET, abs=1)
+    again = suggest_night(replace(night, camera=camera))
+    assert "DIFFERS" not in again and words in line_of(again, "saturation")
+
+
+def test_suggestions_of_a_night_with_two_amplifiers(tmp_path):
+    """CC-01: the gain that is suggested is told to be a mean, with those of the quarters."""
+    gain = np.where(np.arange(SHAPE[1]) < SHAPE[1] // 2, GAIN, 1.4 * GAIN)
+    kinds = [*["BIAS"] * 4, *["FLAT"] * 8]
+    one, two = raw_night(tmp_path / "one", kinds), raw_night(tmp_path / "two", kinds, gain=gain)
+    lines = suggest(camera_night(two))
+    assert "the gain differs across the frame: 1." in line_of(lines, "gain")
+    (flats,) = linearity_night(two, camera=camera_night(two))
+    assert "one exposure time" in flats["note"] and flats["n_flat"] == 8
+    assert GAIN < read(lines, tmp_path).gain < 1.4 * GAIN
+    assert "differs across" not in suggest(camera_night(one))
 
 
 def test_suggestions_of_a_night_with_too_bright_flats(tmp_path):
