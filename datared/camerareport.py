@@ -3,22 +3,42 @@
 import math
 import textwrap
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 from astropy.table import Table
 
 from .camera import camera_night
 from .cameranight import flats_night, linearity_night, suggest_night
-from .darkcurrent import dark_night
-from .darkfits import dark_temperature
+from .darkcurrent import dark_night, dark_temperature
 from .distortionmap import night_distortion
 from .errors import DataredError
+from .listing import inventory
 from .quality import calibration_quality
 
 __all__ = ["camera_report"]
 
 #: Lines are not longer, but for names that are.
 WIDTH = 98
+#: What the parts tell, and what to do with it.
+MEANINGS = {
+    "Gain and read noise": "electrons per count, and noise of reading a pixel: errors of all "
+    "magnitudes rest on them; filters should agree",
+    "Linearity and full well": "level of flats against exposure time (levels above the bias): keep "
+    "stars below the level where the camera is off by 1 %; the shutter opens late by so many "
+    "seconds; the lamp changes by so much in an hour",
+    "Dark current and hot pixels": "what pixels collect without light (mean, and share of pixels "
+    "that are hotter than the last column): take darks at the temperature of the lights",
+    "Flats compared": "largest difference, first / second - 1, in a ninth of the frame, and spots "
+    "(dust that moved): flats that differ cannot stand for each other",
+    "Distortion": "how far optics shift stars from where a plain scale puts them; the solution of "
+    "each frame takes it into account",
+    "Calibration frames and masters": "noise that is found against what gain and read noise "
+    "promise: a ratio far from 1 has a reason; a master flat has the level 1; the rest of a line's "
+    "story is below the table",
+    "Suggestions for night.toml": "measured above; put what you trust into the table [camera] of "
+    "your night file",
+}
 
 
 def camera_report(night):
@@ -34,29 +54,50 @@ def camera_report(night):
     Yields
     ------
     str
-        One line after the other, so that the first are there before the last are measured. The last
-        part are the lines for the night file, see `datared.suggestions.suggest`.
+        One line after the other, so that the first are there before the last are measured. A part
+        has a title, a line that says what is in it, and its numbers. The last part are the lines
+        for the night file, see `datared.suggestions.suggest`.
+
+    Raises
+    ------
+    ConfigError
+        If the night has no file at all.
     """
-    measured = camera_night(night)
-    linearity = linearity_night(night, camera=measured)
-    yield from _part("Gain and read noise", lambda: _gain_lines(measured))
-    yield from _part("Linearity and full well", lambda: _linearity_lines(linearity))
-    yield from _part("Dark current and hot pixels", lambda: _dark_lines(night, measured))
-    yield from _part("Flats compared", lambda: _flat_lines(flats_night(night)))
-    yield from _part("Distortion", lambda: _distortion_lines(night))
-    quality = "Calibration frames and masters"
-    yield from _part(quality, lambda: _quality_lines(calibration_quality(night, camera=measured)))
-    text = suggest_night(night, camera=measured, linearity=linearity)
-    yield from _part("Suggestions for night.toml", lambda: _suggestion_lines(text))
+    frames = inventory(night)
+
+    @cache
+    def measured():
+        return camera_night(night, frames=frames)
+
+    @cache
+    def linearity():
+        return linearity_night(night, camera=measured(), frames=frames)
+
+    yield from _part("Gain and read noise", lambda: _gain_lines(measured()))
+    yield from _part("Linearity and full well", lambda: _linearity_lines(linearity()))
+    yield from _part("Dark current and hot pixels", lambda: _dark_lines(night, measured(), frames))
+    yield from _part("Flats compared", lambda: _flat_lines(flats_night(night, frames=frames)))
+    yield from _part("Distortion", lambda: _distortion_lines(night, frames))
+    yield from _part(
+        "Calibration frames and masters",
+        lambda: _quality_lines(calibration_quality(night, camera=measured(), frames=frames)),
+    )
+    yield from _part(
+        "Suggestions for night.toml",
+        lambda: _suggestion_lines(
+            suggest_night(night, camera=measured(), linearity=linearity(), frames=frames)
+        ),
+    )
 
 
 def _part(title, make):
-    """Give the lines of a part, or the reason why it is missing."""
+    """Give the lines of a part with a word of explanation, or the reason why it is missing."""
     yield title
+    yield from _wrapped(f"# {MEANINGS[title]}", indent="", further="# ")
     try:
         yield from make()
     except DataredError as error:
-        yield f"not measured: {error}"
+        yield from _wrapped(f"not measured: {error}", indent="")
     yield ""
 
 
@@ -82,11 +123,11 @@ def _linearity_lines(table):
         "filter": _filters(known),
         "light": known["light"],
         "flats": known["n_flat"],
-        "times": known["n_times"],
+        "exposure times": known["n_times"],
         "rate (ADU/s)": _numbers(known, "rate"),
         "shutter (s)": _numbers(known, "shutter"),
         "lamp (%/h)": _numbers(known, "drift", 100),
-        "largest (%)": _numbers(known, "largest", 100),
+        "off by (%)": _numbers(known, "largest", 100),
         "1 % at (ADU)": _column(known, "level_1"),
         "2 % at (ADU)": _column(known, "level_2"),
         "full well (ADU)": _column(known, "full_well"),
@@ -99,12 +140,12 @@ def _linearity_lines(table):
         yield from _wrapped(f"{words}: {row['note']}", indent="")
 
 
-def _dark_lines(night, measured):
+def _dark_lines(night, measured, frames):
     """Dark current of each temperature, and the warming that doubles it."""
     gains = measured["gain"][measured["filter"] == "all"]
     if night.camera.gain is None and len(gains) == 1 and np.isfinite(gains[0]):
         night = replace(night, camera=replace(night.camera, gain=float(gains[0])))
-    table = dark_night(night)
+    table = dark_night(night, frames=frames)
     electrons = np.isfinite(table["electrons"]).any()
     columns = {
         "deg C": _texts(table, lambda row: f"{round(row['temperature'], 1) + 0:.1f}"),
@@ -116,16 +157,18 @@ def _dark_lines(night, measured):
         f"above ({'e-' if electrons else 'ADU'}/s)": _column(table, "hot_limit"),
     }
     yield from _setups(table, columns, (table["note"],), "there are no darks")
-    for setup in sorted(set(table["setup"])):
+    setups = sorted(set(table["setup"]))
+    for setup in setups:
         own = table[(table["setup"] == setup) & np.isfinite(table["rate"] + table["rate_err"])]
         try:
             law = dark_temperature(own["temperature"], own["rate"], errors=own["rate_err"])
         except ValueError:
             continue  # One temperature, or no dark current: the table shows it.
-        yield (
-            f"doubles with every {_plus(law.doubling, law.doubling_err)} K at {law.at:.1f} deg C "
-            f"(energy {_plus(law.energy, law.energy_err)} eV)"
+        text = (
+            f"the dark current doubles with every {_plus(law.doubling, law.doubling_err)} K at "
+            f"{law.at:.1f} deg C (energy {_plus(law.energy, law.energy_err)} eV)"
         )
+        yield from _wrapped(f"{setup}: {text}" if len(setups) > 1 else text, indent="")
 
 
 def _flat_lines(table):
@@ -143,9 +186,9 @@ def _flat_lines(table):
     return _setups(table, columns, notes, missing, leading=3)
 
 
-def _distortion_lines(night):
+def _distortion_lines(night, frames):
     """Distortion of the optics, from the solved frames."""
-    found = night_distortion(night)
+    found = night_distortion(night, frames=frames)
     yield f"{found.n_frames} frames, {found.n_stars} stars"
     if found.order == 1:
         yield "no distortion is seen"
@@ -285,7 +328,7 @@ def _verdict(row):
 def _turn(row):
     """Tell where the variance turns."""
     text = _plus(row["turnover"], row["turnover_err"])
-    return f"the variance turns {text} ADU above the bias" if text else ""
+    return f"pixels fill up: the variance falls from {text} ADU above the bias on" if text else ""
 
 
 def _spot(row):

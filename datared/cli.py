@@ -1,6 +1,7 @@
 """Command line: ``datared fetch``, ``simulate``, ``inspect``, ``camera``, ``run``, ``export``."""
 
 import logging
+import os
 import re
 import sys
 import warnings
@@ -17,10 +18,9 @@ from .errors import ConfigError, DataredError
 
 __all__ = ["app"]
 
-log = logging.getLogger("datared.cli")
-
-#: Exit codes: all done; done, but some frames failed and are listed; nothing could be done.
-DONE, SOME_FAILED, NOTHING_DONE = 0, 1, 2
+#: Exit codes: done, but some frames failed and are listed; nothing could be done; nobody reads on
+#: (``| head``), as a shell tells it of any program.
+SOME_FAILED, NOTHING_DONE, NO_READER = 1, 2, 141
 
 STATUSES = ("made", "current", "skipped", "left out", "failed")
 
@@ -61,6 +61,18 @@ def _is_number(text):
     return True
 
 
+def _say(text="", *, err=False):
+    """Print a line; leave quietly where nobody reads on, as behind ``| head``."""
+    try:
+        typer.echo(text, err=err)
+    except BrokenPipeError:
+        # What is still to be written at the end goes nowhere, without a further error.
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, (sys.stderr if err else sys.stdout).fileno())
+        os.close(nowhere)
+        raise typer.Exit(NO_READER) from None
+
+
 @contextmanager
 def _honest_exit(work=None):
     """Turn an error of ours, or of the disk, into a message and exit code 2; log what happens."""
@@ -83,7 +95,7 @@ def _honest_exit(work=None):
             yield
     except (DataredError, OSError) as error:
         # A full disk or a folder that is read only is nobody's bug.
-        typer.echo(f"datared: {error}", err=True)
+        _say(f"datared: {error}", err=True)
         raise typer.Exit(NOTHING_DONE) from error
     finally:
         for handler in handlers:
@@ -94,21 +106,23 @@ def _honest_exit(work=None):
 @app.command()
 def fetch(
     name: Annotated[str, typer.Argument(help="cluster, transit, camera, ngc6819 or hat-p-32")],
-    seed: Annotated[int | None, typer.Option(help="for simulated nights: another night")] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="for simulated nights: another night", min=0)
+    ] = None,
     folder: Annotated[Path | None, typer.Option(help="where the nights live")] = None,
 ):
     """Get a sample night (simulated or downloaded) and print the path of its night.toml."""
     from .samples import fetch_sample
 
     with _honest_exit():
-        typer.echo(fetch_sample(name, folder=folder, seed=seed))
+        _say(fetch_sample(name, folder=folder, seed=seed))
 
 
 @app.command()
 def simulate(
     kind: Annotated[str, typer.Argument(help="cluster, transit or camera")],
     folder: Annotated[Path, typer.Argument(help="new folder for the night")],
-    seed: Annotated[int, typer.Option(help="another seed is another night")] = 1,
+    seed: Annotated[int, typer.Option(help="another seed is another night", min=0)] = 1,
 ):
     """Write a simulated night with its truth beside it and print the path of its night.toml."""
     from .camerabench import simulate_camera
@@ -121,7 +135,7 @@ def simulate(
             raise ConfigError(f"No night {kind!r} to simulate; there are {', '.join(kinds)}.")
         if folder.exists() and any(folder.iterdir()):
             raise ConfigError(f"{folder} is not empty; name a new folder.")
-        typer.echo(kinds[kind](folder, seed=seed))
+        _say(kinds[kind](folder, seed=seed))
 
 
 @app.command()
@@ -148,11 +162,11 @@ def inspect(
         listed = frames[[*columns, "setup", "problem"]]
         listed["temperature"].format = ".1f"
         _show(listed)
-        typer.echo(f"\n{len(frames)} files:")
+        _say(f"\n{len(frames)} files:")
         _show(count_groups(frames))
-        typer.echo("")
+        _say("")
         for line in outlook(opened, frames):
-            typer.echo(line)
+            _say(line)
         if not any(row["problem"] == "" for row in frames):
             raise ConfigError(f"None of the {len(frames)} files can be used; see the list above.")
 
@@ -165,7 +179,7 @@ def camera(night: Annotated[Path, typer.Argument(help="night.toml")]):
         from .night import load_night
 
         for line in camera_report(load_night(night)):
-            typer.echo(line)
+            _say(line)
 
 
 @app.command()
@@ -190,7 +204,7 @@ def catalog(
             raise ConfigError("Name one: a night.toml, name or position, or a file to --check.")
         if check is not None:
             _tell_capsule(check, check_capsule(check))
-            typer.echo("its SHA-256 is right")
+            _say("its SHA-256 is right")
             return
         folder, name = Path.cwd(), where
         if where.endswith(".toml") or (Path(where) / "night.toml").is_file():
@@ -210,7 +224,7 @@ def catalog(
 
         inside = output.absolute().is_relative_to(folder.absolute())
         shown = output.absolute().relative_to(folder.absolute()) if inside else output.absolute()
-        typer.echo("for night.toml:" + night_toml({"astrometry": {"catalogue": shown}}).rstrip())
+        _say("for night.toml:" + night_toml({"astrometry": {"catalogue": shown}}).rstrip())
 
 
 def _night_cone(where):
@@ -230,7 +244,7 @@ def _tell_capsule(path, told):
     """Print what is in a file of reference stars."""
     fields = " and ".join(f"{ra:.5f} {dec:+.5f}" for ra, dec in told["fields"])
     limit = "" if told["limit_mag"] is None else f", to magnitude {told['limit_mag']:g}"
-    typer.echo(
+    _say(
         f"{path}: {told['rows']} stars of {told['source']} ({told['table']}) within "
         f"{told['radius_arcmin']:g} arcmin of {fields} deg{limit}, asked for on {told['asked']}"
     )
@@ -308,15 +322,15 @@ def _run(night, upto, workers):
     for stage, table in result.tables.items():
         counts = Counter(str(status) for status in table["status"])
         words = (f"{counts[status]} {status}" for status in STATUSES if counts[status])
-        typer.echo(f"{stage:10s} {', '.join(words)}")
+        _say(f"{stage:10s} {', '.join(words)}")
         for line in summarise(night, stage):
-            typer.echo(f"           {line}")
-    typer.echo(f"results in {night.work}")
+            _say(f"           {line}")
+    _say(f"results in {night.work}")
     if len(result.problems):
-        typer.echo(f"\n{len(result.problems)} problems (also in problems.ecsv):")
+        _say(f"\n{len(result.problems)} problems (also in problems.ecsv):")
         for row in result.problems:
             file = f"{row['file']}: " if row["file"] else ""
-            typer.echo(f"  {row['stage']}, {row['status']}: {file}{row['reason']}")
+            _say(f"  {row['stage']}, {row['status']}: {file}{row['reason']}")
     if "failed" in result.problems["status"]:
         raise typer.Exit(SOME_FAILED)
 
@@ -350,7 +364,7 @@ def export(
         options |= {"comparison": comparison, "station": station, "design": design}
         options |= {"aperture": aperture, "detector": detector, "catalogue": catalogue}
         for path in export_night(load_night(night), format=format_, path=output, **options):
-            typer.echo(path)
+            _say(path)
 
 
 def _absolute(path):
@@ -361,4 +375,4 @@ def _absolute(path):
 def _show(table):
     """Print a table whole, whatever the size of the terminal."""
     for line in table.pformat(max_lines=-1, max_width=-1):
-        typer.echo(line)
+        _say(line)
