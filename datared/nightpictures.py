@@ -34,6 +34,8 @@ MOST_STARS = 300
 MIDDLE = 2000
 #: Stars whose magnitudes are known worse than this (mag) do not count.
 LARGEST_ERROR = 0.1
+#: Frames that must overlap for cosmic rays to be left out of a stack.
+LEAST_FRAMES = 3
 
 
 def colour_filters(filters):
@@ -83,6 +85,13 @@ def write_pictures(night, made, *, manifest=None):
     known, the typical star of the field is white; without stars the factors are 1. The title of
     ``colour_axes.png`` says which.
 
+    Where few frames overlap, cosmic rays stay in a stack, because nothing tells them from stars: in
+    a colour picture they would be dots of one pure colour. So it is black where any of its stacks
+    has fewer than three frames, which clipping needs; of a stack of three fewer than two, because
+    clipping may have taken one. The exposure map ``work/stack/<filter>_exposure.fits`` tells (an
+    exposure of the mean time counts as a frame). A stack of one or two frames is shown whole, and
+    so is one that would lose half of its pixels: a mosaic has few frames everywhere.
+
     Parameters
     ----------
     night : Night
@@ -130,15 +139,17 @@ def _colour_task(night, made):
     names = names if len(names) == 3 else (names[0], None, names[1])
     paths = tuple(None if name is None else made[name] for name in names)
     product, axes = (paths[0].with_name(name) for name in ("colour.png", "colour_axes.png"))
+    stacks = [path for path in paths if path is not None]
     lists = tuple(
         path
         for path in (night.work / name for name in ("magnitudes.ecsv", "stars.ecsv"))
         if path.is_file()
     )
+    maps = [path for path in map(_exposure_path, stacks) if path.is_file()]
     return [
         Task(
             product=product,
-            inputs=(*(path for path in paths if path is not None), *lists),
+            inputs=(*stacks, *maps, *lists),
             parameters={"filters": [str(name) for name in names], "object": night.object},
             function=_colour_file,
             args=(paths, names, lists, product, axes, night.object),
@@ -154,7 +165,7 @@ def _gray_file(path, product):
 
 def _colour_file(paths, names, lists, product, axes, title):
     """Task: colour picture of stacks (red, green or None, blue) with and without axes."""
-    images, saturated, wcs = [None] * 3, None, None
+    images, saturated, dark, wcs = [None] * 3, None, None, None
     tables, fluxes, fwhm = None, [None] * 3, [np.nan] * 3
     for k, path in enumerate(paths):
         if path is None:
@@ -167,13 +178,19 @@ def _colour_file(paths, names, lists, product, axes, title):
             tables = [*(_read_stars(path, frame) for path in lists), found]
         radius = 2 * fwhm[k] if np.isfinite(fwhm[k]) else 8.0
         fluxes[k] = [_fluxes(frame, table, radius) for table in tables]
+        few = _few_frames(path, frame)
         # Only what the picture needs is kept: three frames with their planes are large.
         images[k] = frame.data
         flagged = (frame.flags & SATURATED) != 0
         # Of other sizes `colour_image` complains.
         same = saturated is not None and saturated.shape == flagged.shape
         saturated = saturated | flagged if same else flagged
+        dark = dark | few if same else few
         del frame
+    for image in images:
+        # All alike: a star that is cut in one of them only would change its colour.
+        if image is not None and image.shape == dark.shape:
+            image[dark] = np.nan
     scale, white = _balance(tables, fluxes, names)
     picture = colour_image(*images, scale=scale, saturated=saturated, fwhm=fwhm)
     text = ", ".join(
@@ -186,6 +203,24 @@ def _colour_file(paths, names, lists, product, axes, title):
     write_png(picture, axes, wcs=wcs, title=title)
     log.info("%s: %s", product.name, title)
     return {"scale": list(scale), "white": white}
+
+
+def _exposure_path(path):
+    """Path of the exposure map of a stack."""
+    return path.with_name(f"{path.stem}_exposure.fits")
+
+
+def _few_frames(path, frame):
+    """Pixels of a stack in which cosmic rays stay because too few frames overlap."""
+    number, beside = int(frame.meta.get("NCOMBINE", 1)), _exposure_path(path)
+    none = np.zeros(frame.shape, bool)
+    if number < LEAST_FRAMES or not beside.is_file():
+        return none
+    seconds = read_product(beside).data
+    # Of three frames clipping leaves two.
+    least = min(LEAST_FRAMES, number - 1) - 0.5
+    few = seconds < least * float(frame.meta["EXPTIME"]) / number
+    return few if few[seconds > 0].mean() < 0.5 else none
 
 
 def _middle_stars(frame):

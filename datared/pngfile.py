@@ -4,6 +4,7 @@ import textwrap
 
 import numpy as np
 
+from .errors import FrameError
 from .products import atomic_path
 
 __all__ = ["write_png"]
@@ -21,7 +22,8 @@ def write_png(picture, path, *, wcs=None, title=None):
     ----------
     picture : numpy.ndarray of uint8, shape (ny, nx) or (ny, nx, 3)
         Grey or colour picture; row 0 is the bottom. A picture with a side of more than 2000 pixels
-        (1200 with axes) is binned by a whole factor: files stay below about 10 MB.
+        (1200 with axes) is binned by a whole factor: files stay below about 10 MB. A strip that is
+        narrower than this factor becomes one pixel wide.
     path : str or pathlib.Path
         The file.
     wcs : astropy.wcs.WCS, optional
@@ -29,7 +31,14 @@ def write_png(picture, path, *, wcs=None, title=None):
         east, and a scale bar.
     title : str, optional
         Text above a picture with axes; it is also written into the file.
+
+    Raises
+    ------
+    FrameError
+        If the picture has no pixels.
     """
+    if not picture.size:
+        raise FrameError(f"A picture of shape {picture.shape} has no pixels to write.")
     longest = LONGEST if wcs is None else LONGEST_AXES
     factor = -(-max(picture.shape[:2]) // longest)
     small = _binned(picture, factor)
@@ -48,12 +57,11 @@ def _binned(picture, factor):
     """Mean of squares of pixels; rows and columns that do not fill one are left out."""
     if factor == 1:
         return picture
-    ny, nx = (n // factor for n in picture.shape[:2])
-    squares = picture[: ny * factor, : nx * factor].reshape(
-        ny, factor, nx, factor, *picture.shape[2:]
-    )
+    high, wide = (min(factor, n) for n in picture.shape[:2])  # A strip may be narrower.
+    ny, nx = picture.shape[0] // high, picture.shape[1] // wide
+    squares = picture[: ny * high, : nx * wide].reshape(ny, high, nx, wide, *picture.shape[2:])
     total = squares.sum(axis=(1, 3), dtype=np.uint32)
-    return ((total + factor**2 // 2) // factor**2).astype(np.uint8)
+    return ((total + high * wide // 2) // (high * wide)).astype(np.uint8)
 
 
 def _save_axes(picture, path, wcs, factor, title, metadata):

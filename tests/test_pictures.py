@@ -4,12 +4,13 @@ import logging
 
 import numpy as np
 import pytest
+from astropy.nddata import CCDData
 from astropy.table import Table
 from astropy.visualization import make_lupton_rgb
 from matplotlib import rc_context
 from matplotlib.image import imread
 
-from datared import pictures, pngfile
+from datared import nightpictures, pictures, pngfile
 from datared.colourbalance import SUN
 from datared.errors import DataredError, FrameError
 from datared.frames import read_product, write_product
@@ -396,6 +397,22 @@ def test_png_top_up_and_bounded(tmp_path, monkeypatch):
     assert grey.reshape(20, 26, -1)[0, 0, 0] == pytest.approx(200)
 
 
+@pytest.mark.parametrize("shape", [(3, 9000), (9000, 3), (1, 5)])
+def test_png_of_a_strip(tmp_path, shape):
+    """ST-05: a strip narrower than the factor that it is binned by is a picture, with axes, too."""
+    picture = np.full((*shape, 3), 60, np.uint8)
+    write_png(picture, tmp_path / "strip.png")
+    there = 255 * imread(tmp_path / "strip.png")[..., :3]
+    factor = max(1, max(shape) // 1800)
+    assert there.shape[:2] == tuple(max(1, n // factor) for n in shape)
+    assert there.min() == there.max() == pytest.approx(60)
+    write_png(picture, tmp_path / "axes.png", wcs=make_wcs())
+    assert min(imread(tmp_path / "axes.png").shape[:2]) > 80
+    with pytest.raises(FrameError, match="no pixels"):
+        write_png(picture[:, :0], tmp_path / "none.png")
+    assert not (tmp_path / "none.png").exists()
+
+
 @pytest.mark.parametrize("factor", [1, 2])
 def test_png_with_sky_axes(tmp_path, monkeypatch, factor):
     """ST-04: the picture is inside the axes pixel by pixel, also when it is binned."""
@@ -647,6 +664,74 @@ def test_write_pictures_of_stacks_of_other_sizes(made, caplog):
     paths = write_pictures(night_of(made), made)
     assert [path.name for path in paths] == ["i.png", "r.png", "g.png"]
     assert "one grid" in caplog.text
+
+
+def expose(path, number, covered, *, exptime=60.0):
+    """Write the exposure map of a stack of so many frames, of which these cover a pixel."""
+    stack = read_product(path)
+    stack.meta["NCOMBINE"], stack.meta["EXPTIME"] = number, number * exptime
+    write_product(stack, path)
+    seconds = CCDData(exptime * np.asarray(covered, np.float32), unit="s", wcs=make_wcs())
+    write_product(seconds, path.with_name(f"{path.stem}_exposure.fits"))
+
+
+#: Frames of the stack, frames at its border and in one pixel inside, what is black then.
+COVERED = {
+    "five, two": (5, 2, 5, True),
+    "five, three": (5, 3, 1, False),
+    "three, one": (3, 1, 2, True),
+    "three, two": (3, 2, 2, False),
+    "two, one": (2, 1, 2, False),
+}
+
+
+@pytest.fixture
+def painted(monkeypatch):
+    """Pictures by their names; nothing is drawn."""
+    pictures_made = {}
+
+    def keep(picture, path, **_):
+        pictures_made[path.name] = picture.astype(int)
+        path.write_bytes(b"")
+
+    monkeypatch.setattr(nightpictures, "write_png", keep)
+    return pictures_made
+
+
+@pytest.mark.parametrize("case", COVERED)
+def test_write_pictures_show_no_cosmic_rays_where_few_frames_overlap(made, painted, case):
+    """ST-04: a cosmic ray that nothing can clip is no coloured dot; the border is black there."""
+    number, border, inside, black = COVERED[case]
+    covered = np.full(SHAPE, number)
+    covered[:, :20], covered[75, 100] = border, inside
+    stack = read_product(made["r"])
+    stack.data[70:73, 5:8] = 5e3
+    write_product(stack, made["r"])
+    write_pictures(night_of(made), made)
+    without = painted["colour.png"]
+    assert np.ptp(without[71, 6]) > 100  # Without a map all is shown: a green dot.
+    for path in made.values():
+        expose(path, number, np.full(SHAPE, number))
+    expose(made["r"], number, covered)
+    write_pictures(night_of(made), made)
+    picture = painted["colour.png"]
+    # Three pixels at the rim are filled. The white star is cut there, and still white.
+    assert (picture[:, :17] == 0).all() == black
+    assert np.ptp(picture[20, 17:22], axis=1).max() < 10
+    start = 25 if black else 0
+    assert np.abs(picture - without)[:, start:90].max() <= 2
+    assert picture[75, 100].min() > 0  # A hole is filled.
+    assert scale_of(night_of(made))[0] == pytest.approx(RIGHT, rel=0.01)
+
+
+def test_write_pictures_of_a_mosaic_are_not_black(made, painted):
+    """ST-04: where few frames overlap nearly everywhere all is shown."""
+    covered = np.ones(SHAPE)
+    covered[:, :70] = 4
+    for path in made.values():
+        expose(path, 6, covered)
+    write_pictures(night_of(made), made)
+    assert np.median(painted["colour.png"][:, 100:]) > 5
 
 
 def test_write_pictures_knows_saturated_cores(made):
