@@ -8,12 +8,15 @@ import re
 import shutil
 import subprocess
 import sys
+import types
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
 import yaml
+
+from datared.products import atomic_path
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = ROOT / "_build" / "html"
@@ -31,29 +34,34 @@ def load_run():
     return module
 
 
-def tiny_book(folder: Path, code: str) -> Path:
-    """Write a book of one page with this book's configuration and one code cell."""
+def tiny_book(folder: Path, *pages: str) -> Path:
+    """Write a book with this book's configuration and, for each page, one code cell."""
     (folder / "book").mkdir(parents=True)
     for name in ("_ext", "_static"):
         shutil.copytree(ROOT / "book" / name, folder / "book" / name)
     shutil.copyfile(ROOT / "_config.yml", folder / "_config.yml")
     (folder / "book" / "references.bib").write_text("")
-    (folder / "_toc.yml").write_text("format: jb-book\nroot: book/intro\n")
-    cells = [
-        {"cell_type": "markdown", "id": "a", "metadata": {}, "source": "# A page\n\n$x^2$"},
-        {
-            "cell_type": "code",
-            "id": "b",
-            "metadata": {},
-            "source": code,
-            "outputs": [],
-            "execution_count": None,
-        },
-    ]
+    names = ["intro", *(f"page{n}" for n in range(2, len(pages) + 1))]
+    toc = {"format": "jb-book", "root": "book/intro"}
+    if names[1:]:
+        toc["chapters"] = [{"file": f"book/{name}"} for name in names[1:]]
+    (folder / "_toc.yml").write_text(yaml.safe_dump(toc))
     kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    notebook = {"cells": cells, "metadata": {"kernelspec": kernel}}
-    notebook |= {"nbformat": 4, "nbformat_minor": 5}
-    (folder / "book" / "intro.ipynb").write_text(json.dumps(notebook))
+    for name, code in zip(names, pages, strict=True):
+        cells = [
+            {"cell_type": "markdown", "id": "a", "metadata": {}, "source": f"# {name}\n\n$x^2$"},
+            {
+                "cell_type": "code",
+                "id": "b",
+                "metadata": {},
+                "source": code,
+                "outputs": [],
+                "execution_count": None,
+            },
+        ]
+        notebook = {"cells": cells, "metadata": {"kernelspec": kernel}}
+        notebook |= {"nbformat": 4, "nbformat_minor": 5}
+        (folder / "book" / f"{name}.ipynb").write_text(json.dumps(notebook))
     return folder
 
 
@@ -100,6 +108,91 @@ def test_warning_in_a_cell_fails_the_build(tmp_path):
     done = build(tiny_book(tmp_path / "book", "import warnings\nwarnings.warn('mind this')"))
     assert done.returncode != 0
     assert "stderr" in done.stdout + done.stderr
+
+
+# A page that notes its home and ends only if the other one begins while it runs.
+MEETING = """\
+import os, time
+from pathlib import Path
+with open("{0}.txt", "a") as notes:
+    print(os.environ["DATARED_HOME"], file=notes)
+end = time.monotonic() + 100
+while not Path("{1}.txt").exists():
+    assert time.monotonic() < end, "the other page does not run"
+    time.sleep(0.05)
+"""
+
+
+@pytest.mark.slow
+def test_two_notebooks_execute_side_by_side(tmp_path, monkeypatch):
+    """Two pages run at a time, each in a home of its own; one that crashes fails the build."""
+    monkeypatch.setenv("DATARED_HOME", str(tmp_path / "nights"))
+    (tmp_path / "nights").mkdir()
+    pages = MEETING.format("one", "two"), MEETING.format("two", "one") + "1 / 0"
+    folder = tiny_book(tmp_path / "book", *pages)
+    done = build(folder)
+    assert done.returncode != 0
+    reports = list((folder / "_build" / "html" / "reports").rglob("*.err.log"))
+    assert [report.name for report in reports] == ["page2.err.log"]
+    assert "ZeroDivisionError" in reports[0].read_text(encoding="utf-8")
+    one, two = ((folder / "book" / f"{n}.txt").read_text().splitlines() for n in ("one", "two"))
+    assert len(one) == len(two) == 1  # executed once
+    assert one != two
+    assert not (folder / "_build" / "home").exists()
+
+
+def sidebyside():
+    """Return the extension that executes the notebooks, as a module."""
+    path = ROOT / "book" / "_ext" / "sidebyside.py"
+    spec = importlib.util.spec_from_file_location("sidebyside", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_first_rows_share_no_night(toc):
+    """The pages that make the nights side by side exist, and no night is in both rows."""
+    extension = sidebyside()
+    assert set(extension.NEXT) < set(toc)
+    nights = []
+    for row in extension.FIRST:
+        assert set(row) < set(toc)
+        texts = [(ROOT / f"{name}.ipynb").read_text(encoding="utf-8") for name in row]
+        nights.append(set(re.findall(r'fetch_night\(\\"([^"\\]+)', "".join(texts))))
+    assert all(nights) and not set.intersection(*nights)
+
+
+def test_second_home_has_the_nights_of_the_first(tmp_path, monkeypatch):
+    """The second row finds the nights made; what it makes anew does not change the first's."""
+    first = tmp_path / "nights"
+    (first / "cluster" / "work").mkdir(parents=True)
+    product = first / "cluster" / "work" / "a.fits"
+    product.write_text("made")
+    monkeypatch.setenv("DATARED_HOME", str(first))
+    app = types.SimpleNamespace(outdir=tmp_path / "_build" / "html")
+    for _ in range(2):  # a home of an earlier build is replaced
+        second = Path(sidebyside().second_home(app)["DATARED_HOME"])
+        copy = second / "cluster" / "work" / "a.fits"
+        assert copy.read_text() == "made" and copy.stat().st_mtime_ns == product.stat().st_mtime_ns
+        with atomic_path(copy) as temporary:
+            temporary.write_text("made again")
+    assert product.read_text() == "made"
+
+
+def test_second_home_is_empty_without_links(tmp_path, monkeypatch):
+    """Without a first home, or on a disk without links, the second row makes its own nights."""
+    app = types.SimpleNamespace(outdir=tmp_path / "_build" / "html")
+    monkeypatch.setenv("DATARED_HOME", str(tmp_path / "missing"))
+    assert not Path(sidebyside().second_home(app)["DATARED_HOME"]).exists()
+    (tmp_path / "nights").mkdir()
+    (tmp_path / "nights" / "a.fits").touch()
+    monkeypatch.setenv("DATARED_HOME", str(tmp_path / "nights"))
+
+    def no_link(*_, **__):
+        raise OSError("no links on this disk")
+
+    monkeypatch.setattr(os, "link", no_link)
+    assert not Path(sidebyside().second_home(app)["DATARED_HOME"]).exists()
 
 
 # --- reading the built pages ---------------------------------------------------------------------
@@ -202,6 +295,17 @@ def test_glossary_is_in_order():
     terms = [term.lower() for term in re.findall(r"^(\w.*)\n  \S", text, re.MULTILINE)]
     assert len(terms) > 90
     assert [pair for pair in itertools.pairwise(terms) if pair[0] >= pair[1]] == []
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "book").glob("*.ipynb")), ids=lambda p: p.stem)
+def test_cells_are_short_and_pictures_have_a_text(path):
+    """A cell that a reader unfolds, and a guard, has 20 lines at most; each picture has a text."""
+    for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
+        code = "".join(cell["source"])
+        if cell["cell_type"] == "code":
+            assert len(code.splitlines()) <= 20, code
+            if re.search(r"plt\.(figure|subplots|show|hist|plot)\(|imshow\(|;$", code):
+                assert len(cell["metadata"]["mystnb"]["image"]["alt"]) > 60, code
 
 
 def test_next_links_follow_the_toc(built, toc):
