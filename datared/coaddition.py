@@ -180,7 +180,8 @@ def coadd(
     out.
 
     What stays: an artefact fainter than the limit in stars, and one at the same place in half of
-    the frames, which then is in the median.
+    the frames, which then is in the median. Every frame has one vote in it: among frames that are
+    much noisier (of 10 s beside 300 s, say), what is fainter than their noise may stay.
     """
     frames = list(frames)
     if not frames:

@@ -7,7 +7,7 @@ import numpy as np
 from astropy.io import fits
 from astropy.table import Table
 
-from .coaddition import Stack, coadd, coarse_loss, flux_scales
+from .coaddition import LEAST_STARS, Stack, coadd, coarse_loss, flux_scales
 from .errors import DataredError, FrameError
 from .grids import common_grid
 from .headerwcs import read_wcs
@@ -299,9 +299,9 @@ def _look_at_all(frames, lists, numbers, wcs, shape, options):
     looks, aligned = {}, {}
     for k, frame in frames.items():
         try:
-            if k in problems:
-                raise problems[k]
             look = look_at(frame, stars, radius=radius, sky=options["sky"])
+            if k in problems and np.isfinite(look.flux).sum() < LEAST_STARS:
+                raise problems[k]  # Else the lists of other frames will do.
         except FrameError as error:
             numbers[k]["reason"] = str(error)
             continue
