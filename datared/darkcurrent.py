@@ -10,13 +10,14 @@ import math
 import numpy as np
 from astropy.table import Table
 
+from .boxlevels import smooth_level
 from .calibrated import CalibratedRows
 from .correction import camera_noise
 from .darkfits import DarkCurrent, DarkTemperature, dark_current, dark_temperature
 from .errors import FrameError
 from .hotcounts import HotPixels, hot_pixels
 from .listing import first_image, inventory, open_quietly
-from .maps import hot_map, local_level
+from .maps import hot_map
 from .pairs import sample_frame
 from .tables import number_table
 
@@ -141,12 +142,13 @@ def dark_night(night, *, frames=None):
     -------
     astropy.table.Table
         One row for each set-up and temperature (parted by gaps of more than 1 deg C): ``setup``,
-        ``temperature`` (mean, deg C), ``n_bias``, ``n_dark``, ``exptimes`` (s), ``rate`` and
-        ``rate_err`` (ADU/s), ``electrons`` and ``electrons_err`` (e-/s, by the configured gain),
-        ``offset`` and ``offset_err`` (ADU above the mean bias), ``chi2``, ``hot_share`` (of the
-        pixels, above ``hot_limit`` in e-/s, ADU/s without a gain), ``particle_share`` (of the
-        pixels of a dark, NaN with one dark) and ``note``, which names the frames that were left
-        out. Give ``temperature``, ``rate`` and ``rate_err`` to `dark_temperature`.
+        ``temperature`` (mean of the darks, deg C), ``n_bias``, ``n_dark``, ``exptimes`` (s),
+        ``rate`` and ``rate_err`` (ADU/s), ``electrons`` and ``electrons_err`` (e-/s, by the
+        configured gain), ``offset`` and ``offset_err`` (ADU above the mean bias), ``chi2``,
+        ``hot_share`` (of the pixels, above ``hot_limit`` in e-/s, ADU/s without a gain),
+        ``particle_share`` (of the pixels of a dark, NaN with one dark) and ``note``, which names
+        the frames that could be read and were left out. Give ``temperature``, ``rate`` and
+        ``rate_err`` to `dark_temperature`.
     """
     frames = dark_frames(night, frames=frames)
     lines = []
@@ -220,14 +222,14 @@ def _longest(darks):
 def _group_line(rows, group, camera):
     """Row of `dark_night`, from the temperature on."""
     own, notes = rows[group], []
-    temperature = np.array(own["temperature"][own["kind"] == "dark"])
     left = [f"{row['file']} ({row['note']})" for row in own if row["note"]]
     if left:
         notes.append(f"left out: {', '.join(left)}")
+    every = own[own["kind"] == "dark"]
     rows, own = rows[rows["note"] == ""], own[own["note"] == ""]
     darks, biases = own[own["kind"] == "dark"], own[own["kind"] == "bias"]
-    known = temperature[np.isfinite(temperature)]
-    celsius = float(np.mean(known)) if len(known) else math.nan
+    # All frames of a group have a temperature, or none has.
+    celsius = float(np.mean((darks if len(darks) else every)["temperature"]))
     if not len(darks):
         return celsius, len(biases), 0, "", *[math.nan] * 10, "; ".join(notes)
     if not len(biases) and np.ptp(darks["exptime"]) <= SAME_TIME:
@@ -271,7 +273,7 @@ def _quiet_pixels(image):
     """Pixels that are not hot, in the quiet half of the boxes."""
     good = np.isfinite(image) & ~hot_map(image, box=BOX)
     ny, nx = (max(1, round(size / BOX)) for size in image.shape)
-    level, _ = local_level(image, box=BOX)
+    level = smooth_level(image, box=BOX)
     rows = np.linspace(0, image.shape[0], ny + 1).astype(int)
     columns = np.linspace(0, image.shape[1], nx + 1).astype(int)
     sums = np.add.reduceat(np.add.reduceat(level, rows[:-1], axis=0), columns[:-1], axis=1)

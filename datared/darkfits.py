@@ -17,6 +17,8 @@ CLIP, CHANCE = 5.0, 1e-4
 #: Seconds to which exposure times are told apart, and deg C for temperatures.
 SAME_TIME, SAME_TEMPERATURE = 1e-3, 0.05
 
+MISFIT = "the law of Arrhenius does not fit: look at each rate, give errors."
+
 
 @dataclass(frozen=True, eq=False)
 class DarkCurrent:
@@ -270,9 +272,16 @@ def dark_temperature(temperatures, rates, *, errors=None, at=None):
         scatter = math.sqrt(np.sum((r / model - 1) ** 2) / free) if free > 0 else math.nan
         inverse = inverse * scatter**2
     elif chi2 > 1:
-        scatter, (parameters, inverse, model, _) = widened_fit(
-            lambda part: _arrhenius(x, r, sigma, part, parameters), free, 1.0
-        )
+
+        def wider(part):
+            try:
+                return _arrhenius(x, r, sigma, part, parameters)
+            except ValueError:  # With so large a scatter nothing holds the law: less is enough.
+                return None, None, None, np.zeros(1)
+
+        scatter, (parameters, inverse, model, _) = widened_fit(wider, free, 1.0)
+        if model is None:
+            raise ValueError(MISFIT)
     rate, energy = math.exp(parameters[0]), float(parameters[1])
     relative, energy_err = np.sqrt(np.diag(inverse)).tolist()
     doubling = BOLTZMANN * (zero + FREEZING) ** 2 * math.log(2) / (energy or math.nan)
@@ -302,18 +311,21 @@ def _inverse(temperatures, zero):
 def _arrhenius(x, rates, sigma, scatter, start):
     """Weighted fit of ``exp(a - E x)``: (a, E), their covariance, the model, and the pulls."""
     parameters = np.array(start, float)
-    for _ in range(50):
+    for _ in range(200):
         with np.errstate(all="ignore"):
             model = np.exp(parameters[0] - parameters[1] * x)
             weight = 1 / np.hypot(sigma, scatter * model)
             design = (model * weight)[:, None] * np.column_stack([np.ones_like(x), -x])
         if not np.isfinite(design).all():
-            raise ValueError("the law of Arrhenius does not fit: look at each rate, give errors.")
+            raise ValueError(MISFIT)
         inverse = np.linalg.pinv(design.T @ design)
         step = inverse @ (design.T @ ((rates - model) * weight))
-        parameters += step
-        if np.all(np.abs(step) < 1e-10 * np.maximum(1, np.abs(parameters))):
+        # A rate far above the model calls for a step beyond all reason: at most a factor e.
+        parameters += step / max(1.0, np.abs(step[0] - step[1] * x).max())
+        if np.all(np.abs(step) < 1e-9 * np.maximum(1, np.abs(parameters))):
             break
+    else:
+        raise ValueError(MISFIT)
     model = np.exp(parameters[0] - parameters[1] * x)
     return parameters, inverse, model, (rates - model) / np.hypot(sigma, scatter * model)
 

@@ -6,7 +6,7 @@ __all__ = ["fit_columns", "fit_line", "widened_fit"]
 
 
 def fit_columns(x, y, errors, what, against):
-    """Float columns for a fit, without rows that are not finite.
+    """Float columns for a fit, without rows that are masked or not finite.
 
     Parameters
     ----------
@@ -27,9 +27,9 @@ def fit_columns(x, y, errors, what, against):
     ValueError
         If the lengths differ, or an error is not positive.
     """
-    x, y = (np.atleast_1d(np.ma.filled(np.ma.asarray(c, float), np.nan)) for c in (x, y))
     given = errors is not None
-    sigma = np.atleast_1d(np.asarray(errors, float)) if given else np.ones(y.shape)
+    columns = (x, y, errors if given else np.ones(np.shape(y)))
+    x, y, sigma = (np.atleast_1d(np.ma.filled(np.ma.asarray(c, float), np.nan)) for c in columns)
     if not x.shape == y.shape == sigma.shape:
         raise ValueError(
             f"{x.size} {against}, {y.size} {what} and {sigma.size} errors: give one of each for "
@@ -47,7 +47,7 @@ def fit_line(x, y, sigma):
     Parameters
     ----------
     x, y, sigma : numpy.ndarray of float, shape (n,)
-        The points and the standard deviations of y.
+        The points, at two different x or more, and the standard deviations of y.
 
     Returns
     -------
@@ -58,13 +58,15 @@ def fit_line(x, y, sigma):
     pulls : numpy.ndarray of float, shape (n,)
         Residuals in units of the errors.
     """
-    middle = np.average(x, weights=sigma**-2.0)
-    design = np.column_stack([x - middle, np.ones_like(x)]) / sigma[:, None]
-    inverse = np.linalg.pinv(design.T @ design)
-    slope, level = (inverse @ (design.T @ (y / sigma))).tolist()
-    turn = np.array([[1.0, 0.0], [-middle, 1.0]])
-    pulls = (y - level - slope * (x - middle)) / sigma
-    return (slope, level - slope * float(middle)), turn @ inverse @ turn.T, pulls
+    weight = sigma**-2.0
+    middle, level = (float(np.average(column, weights=weight)) for column in (x, y))
+    # From the middle on, slope and level are independent of each other.
+    along, rest = x - middle, y - level
+    variance = 1 / float(np.sum(weight * along**2))
+    slope = variance * float(np.sum(weight * along * rest))
+    corner = 1 / float(np.sum(weight)) + middle**2 * variance
+    covariance = np.array([[variance, -middle * variance], [-middle * variance, corner]])
+    return (slope, level - slope * middle), covariance, (rest - slope * along) / sigma
 
 
 def widened_fit(fit, free, most):

@@ -27,8 +27,10 @@ from datared import (
 from datared.audit import audit_photometry
 from datared.catalogs import match, positions, read_catalogue
 from datared.cli import app
+from datared.distortionmap import night_distortion
 from datared.errors import SolveError
 from datared.lightcurve import differential_light_curve
+from datared.listing import select_lights
 from datared.pixels import BAD_COLUMN
 from datared.psf import build_epsf, psf_photometry, select_psf_stars
 from datared.solver import solve_frame
@@ -36,6 +38,7 @@ from datared.sources import detect
 from datared.systems import transform
 from datared.transitfit import fit_trapezoid
 from datared.variabilitynight import variables_night
+from tests.test_distortionmap import assert_maps_agree
 
 DATA = Path(os.environ.get("DATARED_DATA") or Path(__file__).parents[2] / "shared" / "data")
 
@@ -267,6 +270,19 @@ def test_ngc_solution(ngc):
         SkyCoord(pointed["ra"], pointed["dec"], unit="deg")[: len(table)]
     )
     assert np.all((centre > 0.5 * u.arcmin) & (centre < 3 * u.arcmin))
+
+
+def test_ngc_distortion(ngc):
+    """CC-04: maps of two halves of the frames agree; the telescope bends by less than 0.5 px."""
+    night, _ = ngc
+    files = [str(name) for name in select_lights(frames.inventory(night), night)["file"]]
+    halves = [night_distortion(night, files=files[i::2], order=3) for i in (0, 1)]
+    assert all(half.n_frames == 3 for half in halves)
+    assert_maps_agree(*halves)
+    both = night_distortion(night, order=3)
+    assert both.shift.max() < 0.5
+    assert both.scale == pytest.approx(0.37, rel=0.01)
+    assert night_distortion(night).order == 1
 
 
 @pytest.mark.parametrize("name", ["land_b0", "land_v2"])
