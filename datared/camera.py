@@ -12,7 +12,7 @@ from .errors import FrameError
 from .levels import saturation_level
 from .listing import first_image, inventory, open_quietly
 from .pairs import BOX, clipped_level, count_step, pair_variance, read_noise, sample_frame
-from .photontransfer import CameraNoise, join_notes, photon_transfer, quarters_note, with_parts
+from .photontransfer import CameraNoise, join_notes, photon_transfer, with_parts, with_quarters
 from .rows import open_rows
 from .tables import number_table
 
@@ -81,18 +81,17 @@ def measure_camera(biases, flats, *, saturation=None, step=None):
     result = _measure(biases, flats, saturation, step)
     result = replace(result, converter=_converter(biases, flats, step))
     if min(biases[0].shape) >= 2 * BOX and result.gain > 0:
-        gains = np.full((2, 2, 2), np.nan)
+        parts = []
         for i, j in np.ndindex(2, 2):
             half = zip((i, j), biases[0].shape, strict=True)
             part = tuple(slice(k * n // 2, (k + 1) * n // 2) for k, n in half)
             own = [[frame[part] for frame in frames] for frames in (biases, flats)]
-            if all(np.isfinite(frame).any() for frames in own for frame in frames):
-                quarter = _measure(*own, saturation, step)
-                gains[:, i, j] = quarter.gain, quarter.gain_err
-        result = replace(result, quarters=gains[0], quarters_err=gains[1])
+            seen = all(np.isfinite(frame).any() for frames in own for frame in frames)
+            parts.append(_measure(*own, saturation, step) if seen else CameraNoise())
+        result = with_quarters(result, parts)
     end = f"the converter ends {result.converter:.0f} ADU above the bias: the full well is higher"
     end = end if math.isfinite(result.converter) else ""
-    return replace(result, note=join_notes(result.note, quarters_note(result), end))
+    return replace(result, note=join_notes(result.note, end))
 
 
 def _converter(biases, flats, step):
@@ -178,9 +177,8 @@ def camera_night(night, *, frames=None):
         biases = group_samples(own[own["kind"] == "bias"], camera=night.camera, pixels=pixels)
         n_bias = int(np.sum(own["kind"] == "bias"))
         alone, results = measure_camera(biases, [], **limits), {}
-        # Of its notes the first one tells of the bias frames, if anything is wrong with them.
-        known_noise = math.isfinite(alone.read_noise_adu)
-        alone = replace(alone, note="" if known_noise else alone.note.split("; ")[0])
+        texts = [text for text in alone.note.split("; ") if not text.startswith("0 flats")]
+        alone = replace(alone, note=join_notes(*texts))
         for name in sorted(set(flats["filter"])):
             rows = flats[flats["filter"] == name]
             samples = group_samples(rows, camera=night.camera, pixels=pixels)
@@ -326,12 +324,13 @@ def _points(result):
 
 
 def _straightened(result, whole, alone):
-    """Fit again with levels for which the law of all flats is a line."""
+    """Gain and read noise from levels for which the law of all flats is a line."""
     levels = result.levels * (1 + whole.curvature * result.levels)
-    straight = _fit(_points(replace(result, levels=levels)), alone, result.note)
+    straight = _fit(_points(replace(result, levels=levels)), alone, "")
     missing = whole.curvature_err * float(np.mean(result.levels)) if result.levels.size else 0.0
     error = math.hypot(straight.gain_err, missing * straight.gain)
-    return replace(straight, gain_err=error, converter=result.converter)
+    names = ("gain", "read_noise", "read_noise_err", "read_noise_adu", "read_noise_adu_err")
+    return replace(result, gain_err=error, **{name: getattr(straight, name) for name in names})
 
 
 def _fit(points, alone, note):

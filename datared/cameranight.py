@@ -16,7 +16,7 @@ from .linearity import Linearity, measure_linearity
 from .listing import first_image, inventory, open_quietly
 from .pairs import sample_frame
 from .rows import open_rows
-from .suggestions import TRUSTED, suggest
+from .suggestions import suggest, trusted_level
 from .tables import number_table
 
 __all__ = ["flat_series", "flats_night", "linearity_night", "suggest_night"]
@@ -80,14 +80,14 @@ def flat_series(night, *, frames=None):
         own = table[table["setup"] == setup]
         flats, fixed = own[own["kind"] == "flat"], own[own["kind"] == "bias"][:MOST_BIASES]
         pixels = min(PIXELS, MOST_PIXELS // len(flats))
-        biases = [image for _, image in _read(fixed, blind, pixels)]
-        if not biases:
+        read = list(_read(fixed, blind, pixels))
+        if not read:
             continue
+        biases, path = [image for _, image in read], read[0][0]["path"]
         bias = np.mean(biases, axis=0, dtype=np.float32)
         scatter = 0.0
         if len(biases) > 1:
             scatter = float(np.std([np.nanmean(one - bias) for one in biases], ddof=1))
-        path = fixed["path"][0]
         zero = float(np.nanmedian(sample_frame(path, camera=blind, raw=True, pixels=PIXELS)))
         end = _end(path)
         end = math.inf if end is None else end - zero
@@ -127,8 +127,8 @@ def linearity_night(night, *, camera=None, frames=None):
         ``n_times`` (different exposure times), the numbers of `datared.linearity.Linearity` under
         their names (``rate`` to ``full_well_e``; NaN where not measured), ``turnover`` and
         ``turnover_err`` (from ``camera``: where the variance turns, the other sign of a full well),
-        ``saturation`` (ADU of the raw frame from which on a pixel is not to be trusted: off by 2 %,
-        or 95 % of the full well or, where that is not known, of the turnover) and ``note``.
+        ``saturation`` (ADU of the raw frame from which on a pixel is not to be trusted, see
+        `datared.suggestions.trusted_level`) and ``note``.
     """
     series = flat_series(night, frames=frames)
     camera = camera_night(night, frames=frames) if camera is None else camera
@@ -140,8 +140,7 @@ def linearity_night(night, *, camera=None, frames=None):
         whole, meta = own[own["filter"] == "all"][0], series.meta[key[0]]
         result = _measure(rows, float(whole["gain"]))
         turn = own[own["filter"] == key[1]]["turnover", "turnover_err"][0]
-        meta = meta | {"end": float(np.fmin(meta["end"], whole["converter"]))}
-        lines.append(_linearity_line(key, rows, result, tuple(turn), meta))
+        lines.append(_linearity_line(key, rows, result, turn, float(whole["converter"]), meta))
     kinds = dict.fromkeys(_KEY, str) | {"n_flat": int, "n_times": int}
     return number_table(lines, kinds | dict.fromkeys(_LINEARITY, float) | {"note": str})
 
@@ -242,16 +241,17 @@ def _measure(rows, gain):
     return measure_linearity(*points.values(), errors=rows["error"].data, times=times, gain=gain)
 
 
-def _linearity_line(key, rows, result, turn, meta):
+def _linearity_line(key, rows, result, turn, converter, meta):
     """Row of `linearity_night`."""
     notes, full = [result.note] if result.note else [], result.full_well
-    if full > SAME_END * meta["end"]:
+    end = float(np.fmin(meta["end"], converter))
+    if full > SAME_END * end:
         notes.append("the numbers of the file end there: the full well is higher")
     # A wrong bias looks like a shutter that is off.
     shutter_err = math.hypot(result.shutter_err, meta["zero_err"] / result.rate)
-    ends = [result.level_2, TRUSTED * (turn[0] if math.isnan(full) else full), meta["end"]]
-    known = np.isfinite(ends[:2]).any()
-    level = float(np.nanmin(ends)) + meta["zero"] if known else math.nan
+    ends = {"converter": converter, "full_well": full, "level_2": result.level_2}
+    level, _ = trusted_level(**ends, turnover=turn[0], turnover_err=turn[1])
+    level = min(level, end) + meta["zero"]
     result = replace(result, shutter_err=shutter_err)
     numbers = [getattr(result, name) for name in _LINEARITY[:-3]]
     times = np.unique(rows["exptime"]).size
@@ -259,12 +259,15 @@ def _linearity_line(key, rows, result, turn, meta):
 
 
 def _read(rows, camera, pixels):
-    """Read samples of frames, with their rows; a frame that cannot be read is left out."""
+    """Read samples of frames, with their rows; one that has no numbers is left out."""
     for row in rows:
         try:
-            yield row, sample_frame(row["path"], camera=camera, pixels=pixels)
+            image = sample_frame(row["path"], camera=camera, pixels=pixels)
         except FrameError as error:
             log.warning("%s: not used to measure the camera: %s", row["file"], error)
+            continue
+        if np.isfinite(image).any():
+            yield row, image
 
 
 def _levels(frames):

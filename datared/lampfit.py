@@ -161,9 +161,10 @@ def best_fit(series, *, curved=True):
     series : Series
         Levels of three exposure times or more, none of them full.
     curved : bool
-        Fit the second coefficient of the curve, too, with five exposure times or more. It is known
-        to be small before (0 with a deviation of 1 % at the highest level), so that it does no harm
-        where the levels do not tell it, and its error counts in those of the others.
+        Fit the second coefficient of the curve, too, with five exposure times and three levels
+        more than other terms. It is known to be small before (0 with a deviation of 1 % at the
+        highest level), so that it does no harm where the levels do not tell it, and its error
+        counts in those of the others.
 
     Returns
     -------

@@ -178,7 +178,7 @@ def clipped_level(frame):
     Returns
     -------
     float
-        Median of the frame, if in most rows most values are the largest one of the row; else NaN.
+        Median of the frame, if most of its finite values are that of the next pixel; else NaN.
 
     Examples
     --------
@@ -186,9 +186,12 @@ def clipped_level(frame):
     (4095.0, nan)
     """
     frame = np.asarray(frame)
-    # By the row: an overscan that was taken off is a number for each row.
-    same = np.mean(frame == np.fmax.reduce(frame, axis=1)[:, None], axis=1)
-    return float(np.nanmedian(frame)) if np.median(same) > 0.5 else math.nan
+    # An overscan that was taken off differs by the row (or the column) and by the amplifier.
+    for first, second in ((frame[:, 1:], frame[:, :-1]), (frame[1:], frame[:-1])):
+        known = np.isfinite(first) & np.isfinite(second)
+        if np.count_nonzero((first == second) & known) > known.sum() / 2:
+            return float(np.nanmedian(frame))
+    return math.nan
 
 
 def sample_frame(frame, *, camera=None, raw=False, pixels=1_000_000):

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-__all__ = ["UNEVEN", "CameraNoise", "join_notes", "photon_transfer", "quarters_note", "with_parts"]
+__all__ = ["UNEVEN", "CameraNoise", "join_notes", "photon_transfer", "with_parts", "with_quarters"]
 
 #: Less than this part of the variance that fainter levels promise is that of full pixels.
 FALLEN = 0.8
@@ -51,7 +51,7 @@ class CameraNoise:
         most pixels, without the read noise that full pixels have. NaN where no flat reaches it.
     quarters, quarters_err : numpy.ndarray of float, shape (2, 2)
         Gain of each quarter of the frame (lower rows and left columns first), NaN where not
-        measured.
+        measured. The errors count that the law may bend, where the quarters differ in light.
     """
 
     gain: float = math.nan
@@ -107,28 +107,31 @@ def join_notes(*notes):
     return "; ".join(note for note in notes if note)
 
 
-def quarters_note(result):
-    """Tell if the quarters of a frame differ in gain, as those of several amplifiers do.
+def with_quarters(whole, parts):
+    """Add to the result of the frames those of their quarters.
 
     Parameters
     ----------
-    result : CameraNoise
-        With gains of the quarters, or without.
+    whole : CameraNoise
+        From the whole frames.
+    parts : sequence of CameraNoise
+        Those of the quarters: lower left, lower right, upper left, upper right.
 
     Returns
     -------
-    str
-        The gains, if they differ by more than 2 % and 5 deviations; else empty.
+    CameraNoise
+        With the gains of the quarters, and a note where they differ by more than 2 % and 5
+        deviations, as those of several amplifiers do.
     """
-    gains, errors = result.quarters, result.quarters_err
-    if not np.isfinite(gains + errors).any():
-        return ""
-    low, high = np.nanargmin(gains), np.nanargmax(gains)
-    sure = DIFFERENT_SIGMA * math.hypot(errors.flat[low], errors.flat[high])
-    if not gains.flat[high] - gains.flat[low] > max(sure, DIFFERENT * gains.flat[low]):
-        return ""
-    shown = " | ".join(" ".join(f"{gain:.3g}" for gain in row) for row in gains)
-    return f"{UNEVEN}: {shown} e-/ADU in its quarters (first rows first): several amplifiers?"
+    gains, errors = np.array([(part.gain, part.gain_err) for part in parts]).T
+    for i, part in enumerate(parts):
+        if part.used.any() and not part.curvature:
+            # Where one quarter has more light, a bend that is not known looks like another gain.
+            levels = [float(np.mean(one.levels[one.used])) for one in (part, whole)]
+            bent = BEND / 2 * abs(levels[0] / levels[1] - 1) * gains[i]
+            errors[i] = math.hypot(errors[i], bent)
+    whole = replace(whole, quarters=gains.reshape(2, 2), quarters_err=errors.reshape(2, 2))
+    return replace(whole, note=join_notes(whole.note, _quarters_note(whole)))
 
 
 def with_parts(whole, results):
@@ -154,7 +157,20 @@ def with_parts(whole, results):
         mean = np.sum(weight * np.nan_to_num(gains), axis=0) / weight.sum(axis=0)
         error = weight.sum(axis=0) ** -0.5
     whole = replace(whole, quarters=mean, quarters_err=error, converter=min(ends, default=math.nan))
-    return replace(whole, note=join_notes(whole.note, quarters_note(whole)))
+    return replace(whole, note=join_notes(whole.note, _quarters_note(whole)))
+
+
+def _quarters_note(result):
+    """Gains of the quarters, if they differ surely; else nothing."""
+    gains, errors = result.quarters, result.quarters_err
+    if not np.isfinite(gains + errors).any():
+        return ""
+    low, high = np.nanargmin(gains), np.nanargmax(gains)
+    sure = DIFFERENT_SIGMA * math.hypot(errors.flat[low], errors.flat[high])
+    if not gains.flat[high] - gains.flat[low] > max(sure, DIFFERENT * gains.flat[low]):
+        return ""
+    shown = " | ".join(" ".join(f"{gain:.3g}" for gain in row) for row in gains)
+    return f"{UNEVEN}: {shown} e-/ADU in its quarters (first rows first): several amplifiers?"
 
 
 def photon_transfer(levels, variances, *, errors=None, read_noise=None):

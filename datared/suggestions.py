@@ -1,20 +1,26 @@
 """Lines for the night file, from what the frames tell about the camera."""
 
 import math
+import re
+import textwrap
 
 from .camera import agreement
 from .levels import TYPE_FRACTION
 from .photontransfer import UNEVEN
 
-__all__ = ["suggest"]
+__all__ = ["suggest", "trusted_level"]
 
 UNITS = {"gain": "e-/ADU", "read_noise": "e-", "saturation": "ADU, raw"}
 #: Part of the full well up to which a pixel is trusted.
 TRUSTED = 0.95
 #: A value with a larger relative error is not suggested.
 WORST = 0.1
-#: A configured saturation may be lower than the measured one by this part of it.
+#: A configured saturation may be lower than the measured one by this part of it; a turn of the
+#: variance that is known worse is not used.
 CAREFUL = 0.3
+#: Longest line; a longer comment goes on in the next one.
+WIDTH = 98
+_ENDS = ("level_2", "full_well", "turnover", "turnover_err")
 #: Cards that may tell the camera's numbers.
 CARDS = {"gain": ("EGAIN", "GAIN"), "read_noise": ("RDNOISE", "READNOIS", "RON", "ENOISE")}
 
@@ -74,7 +80,56 @@ def suggest(camera, *, linearity=None, configured=None, setup=None, header=None,
     ends = [float(row["converter"]) for row in rows if row["setup"] == setup]
     lines.append(_saturation(own, configured, end, header.get("SATURATE"), *ends))
     lines += [_other(row) for row in rows if row["setup"] != setup]
-    return "\n".join(lines) + "\n"
+    return "\n".join(part for line in lines for part in _wrapped(line)) + "\n"
+
+
+def trusted_level(*, level_2, full_well, converter, turnover, turnover_err):
+    """Level up to which a pixel is trusted: that of 2 %, or 95 % of that at which it is full.
+
+    Parameters
+    ----------
+    level_2, full_well : float
+        ADU above the bias, see `datared.linearity.Linearity`; NaN where not known, as the others.
+    converter, turnover, turnover_err : float
+        ADU above the bias, see `datared.photontransfer.CameraNoise`. The turn of the variance
+        counts where the others tell no end, and only if it is known to 30 %.
+
+    Returns
+    -------
+    level : float
+        ADU above the bias, NaN where nothing tells it.
+    words : str
+        What it comes from.
+
+    Examples
+    --------
+    >>> nothing = dict.fromkeys(("converter", "turnover", "turnover_err"), math.nan)
+    >>> trusted_level(level_2=math.nan, full_well=50_000.0, **nothing)
+    (47500.0, '95 % of full pixels (50000 ADU) + the bias')
+    """
+    turnover = turnover if turnover_err < CAREFUL * turnover else math.nan
+    ends = (
+        (converter, "the converter's end"),
+        (full_well, "full pixels"),
+        (turnover, "where the variance turns"),
+    )
+    known = [(end, what) for end, what in ends if math.isfinite(end)]
+    end, what = known[0] if known else (math.nan, "")
+    if level_2 < TRUSTED * end or not known:
+        return level_2, f"the camera is off by 2 % from {level_2:.0f} ADU above the bias on"
+    return TRUSTED * end, f"{100 * TRUSTED:.0f} % of {what} ({end:.0f} ADU) + the bias"
+
+
+def _wrapped(line):
+    """Parts of a line; the comment goes on after a comma if it can, else between words."""
+    further, parts = "#     ", [""]
+    for piece in re.split(r"(?<=[,;]) ", line):
+        if parts[-1] and len(parts[-1]) + len(piece) >= WIDTH:
+            parts.append(further + piece)
+        else:
+            parts[-1] += f" {piece}" if parts[-1] else piece
+    options = {"break_long_words": False, "break_on_hyphens": False, "subsequent_indent": further}
+    return [short for part in parts for short in textwrap.wrap(part, WIDTH, **options)]
 
 
 def _measured(name, row, configured, header):
@@ -125,8 +180,10 @@ def _saturation(rows, configured, end, card, converter=math.nan):
     found = [row for row in rows if math.isfinite(row["saturation"])]
     if found:
         row = min(found, key=lambda one: one["saturation"])
-        value = math.floor(float(row["saturation"]) / 100) * 100.0
-        why = _limit(row, converter)
+        step = 10.0 ** (math.floor(math.log10(row["saturation"])) - 2)
+        value = math.floor(row["saturation"] / step) * step
+        numbers = {name: float(row[name]) for name in _ENDS}
+        why = trusted_level(**numbers, converter=converter)[1]
         wrong = known is not None and not (1 - CAREFUL) * value <= known <= float(row["saturation"])
         words = [UNITS["saturation"], f"{why} (flats in {row['filter'] or 'no filter'})"]
         words += [has + ("" if wrong else ": agrees")] if has else []
@@ -136,24 +193,11 @@ def _saturation(rows, configured, end, card, converter=math.nan):
         return f"saturation = {math.floor(end):g}  # DIFFERS: {UNITS['saturation']}, {has}, {text}"
     text = "# saturation: no flats tell where the pixels are full"
     text += f"; {has}" if has else ""
-    if known is None and isinstance(card, int | float):
+    if known is None and isinstance(card, int | float) and 0 < card < math.inf:
         text += f"; header SATURATE = {card:g} is used"
     elif known is None and end is not None:
-        text += f"; {end:.0f} ADU is used, from the numbers that a file can hold"
+        text += f"; {end:.0f} ADU is used, 98 % of the file's limit"
     return text
-
-
-def _limit(row, converter):
-    """Tell what limits the saturation: the lowest of the curve, full pixels and the converter."""
-    full, turn = float(row["full_well"]), float(row["turnover"])
-    end = full if math.isfinite(full) else turn
-    if row["level_2"] < TRUSTED * end or math.isnan(end):
-        return f"the camera is off by 2 % from {row['level_2']:.0f} ADU above the bias on"
-    if math.isfinite(converter):
-        return f"the converter ends {converter:.0f} ADU above the bias, before pixels are full"
-    if math.isfinite(full):
-        return f"pixels are full {full:.0f} ADU above the bias"
-    return f"the variance turns {turn:.0f} ADU above the bias"
 
 
 def _other(row):

@@ -111,9 +111,10 @@ def test_linearity_errors_are_honest(times, order):
             ]
         )
         if order == "both":
-            # A share of 1 % is lost at half of the full well.
-            level = FULL * 0.5 * 0.99
-            pulls[-1].append((result.level_1 - level) / result.level_1_err)
+            # A share of 1 % is lost at half of the full well, of 2 % just below it.
+            levels = ((result.level_1, result.level_1_err, FULL * 0.5 * 0.99),)
+            levels += ((result.level_2, result.level_2_err, FULL * 0.98),)
+            pulls[-1] += [(level - truth) / error for level, error, truth in levels]
         wells.append((result.full_well - FULL) / result.full_well_err)
     # Of 200 pulls 68 % lie in a range whose half width is known to 0.08. The curve of the camera
     # is not quite that of the fit: the four levels of faint light feel it by 0.4 of the error.
@@ -444,6 +445,22 @@ def test_full_well_beyond_the_numbers_of_the_file(card, tmp_path):
     assert "the numbers of the file end there" in row["note"]
     assert row["full_well"] == pytest.approx(65_235, abs=1)
     assert row["saturation"] == pytest.approx(300 + 0.95 * 65_235, abs=2)
+
+
+def test_levels_of_frames_of_which_some_have_no_numbers(tmp_path):
+    """CC-02: a flat, and the first bias frame, of NaN only are passed over, without a warning."""
+    rng = np.random.default_rng(1)
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "night.toml").write_text('raw = "raw"\nwork = "work"\n')
+    for i, time in enumerate([0, 0, 0, 1, 2, 4, 8, 16, 3]):
+        header = fits.Header({"IMAGETYP": "FLAT" if time else "BIAS", "EXPTIME": float(time)})
+        header.update({"FILTER": "V", "DATE-OBS": f"2024-01-01T20:{i:02d}:00"})
+        counts = rng.normal(300 + 1000 * time, 3 + 25 * time**0.5, (40, 50)).astype(np.float32)
+        pixels = np.full_like(counts, np.nan) if i in (0, 8) else counts
+        fits.writeto(tmp_path / "raw" / f"{i:02d}.fits", pixels, header)
+    table = flat_series(load_night(tmp_path))
+    assert table["level"].tolist() == pytest.approx(1000 * table["exptime"], rel=5e-3)
+    assert len(table) == 5 and table.meta[table["setup"][0]]["zero"] == pytest.approx(300, abs=1)
 
 
 def test_linearity_of_a_night_without_a_series(once, tmp_path):

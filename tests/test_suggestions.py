@@ -40,7 +40,7 @@ def measured(**changes):
 def full(**changes):
     """Row of `linearity_night` of the camera above."""
     row = {"setup": "1x1", "filter": "V", "saturation": 52_140.0, "full_well": 54_500.0}
-    row |= {"turnover": np.nan, "level_2": 54_500.0}
+    row |= {"turnover": np.nan, "turnover_err": np.nan, "level_2": 54_500.0}
     return Table([row | changes])
 
 
@@ -54,8 +54,10 @@ def read(text, folder):
 
 
 def line_of(text, key):
-    """Line about one entry, a comment or not."""
-    found = [line for line in text.splitlines() if line.removeprefix("# ").startswith(key)]
+    """Line about one entry, a comment or not, with what goes on in the next ones."""
+    assert max(len(line) for line in text.splitlines()) <= 98, text
+    lines = text.replace("\n#     ", " ").splitlines()
+    found = [line for line in lines if line.removeprefix("# ").startswith(key)]
     assert len(found) == 1, text
     return found[0]
 
@@ -70,8 +72,8 @@ def test_suggestions_are_lines_of_a_night_file(tmp_path):
     assert (camera.gain, camera.read_noise, camera.saturation) == (1.501, 6.03, 52_100)
     assert line_of(text, "gain").endswith("# e-/ADU, +- 0.004, from 4 pairs of flats")
     assert line_of(text, "read_noise").endswith("# e-, +- 0.02, from 9 bias frames")
-    words = "pixels are full 54500 ADU above the bias (flats in V)"
-    assert words in line_of(text, "saturation")
+    line = "saturation = 52100  # ADU, raw, 95 % of full pixels (54500 ADU) + the bias (flats in V)"
+    assert line_of(text, "saturation") == line
     bent = suggest(measured(), linearity=full(level_2=45_640.0, saturation=46_140.0))
     assert "off by 2 % from 45640 ADU above the bias on" in line_of(bent, "saturation")
 
@@ -145,9 +147,24 @@ def test_suggestions_of_a_saturation_without_a_series(tmp_path):
     assert read(text, tmp_path).saturation == 64_224 and "DIFFERS" in line_of(text, "saturation")
     bent = full(full_well=np.nan, level_2=29_700.0, saturation=30_000.0)
     assert "the camera is off by 2 % from 29700 ADU" in suggest(measured(), linearity=bent)
-    turned = full(full_well=np.nan, level_2=np.nan, saturation=48_210.0, turnover=50_400.0)
+    turn = {"full_well": np.nan, "saturation": 48_210.0, "turnover": 50_400.0}
+    turned = full(**turn, level_2=np.nan, turnover_err=5000.0)
     text = suggest(measured(), linearity=turned)
-    assert "the variance turns 50400 ADU above the bias" in line_of(text, "saturation")
+    words = "95 % of where the variance turns (50400 ADU) + the bias"
+    assert words in line_of(text, "saturation")
+    # A turn somewhere between two levels that are far apart does not count.
+    text = suggest(measured(), linearity=full(**turn, level_2=48_000.0, turnover_err=20_000.0))
+    assert "off by 2 % from 48000 ADU above" in line_of(text, "saturation")
+
+
+@pytest.mark.parametrize(("found", "value"), [(242.6, 242.0), (3897.2, 3890.0), (15_589.0, 15_500)])
+def test_suggestions_of_a_saturation_of_few_bits(found, value, tmp_path):
+    """CC-02: the saturation is rounded down to three digits, not to hundreds."""
+    text = suggest(measured(), linearity=full(saturation=found), header={"SATURATE": 0})
+    assert read(text, tmp_path).saturation == value
+    none = full(saturation=np.nan)
+    text = suggest(measured(), linearity=none, header={"SATURATE": 0}, end=249.9)
+    assert line_of(text, "saturation").endswith("250 ADU is used, 98 % of the file's limit")
 
 
 def test_suggestions_say_that_the_converter_ends_first(tmp_path):
@@ -159,23 +176,23 @@ def test_suggestions_say_that_the_converter_ends_first(tmp_path):
     text = suggest(cut, linearity=full(), configured=Camera(saturation=65_000.0))
     line = line_of(text, "saturation")
     assert read(text, tmp_path).saturation == 52_100 and "DIFFERS" in line
-    words = "the converter ends 54600 ADU above the bias, before pixels are full (flats in V)"
-    assert words in line and "pixels are full 5" not in line
+    words = "95 % of the converter's end (54600 ADU) + the bias (flats in V)"
+    assert words in line and "full pixels" not in line
     # The curve may be off before; pixels of another set-up do not count.
     bent = suggest(cut, linearity=full(level_2=45_640.0, saturation=46_140.0))
     assert "off by 2 % from 45640 ADU" in line_of(bent, "saturation")
     both = Table([*measured(), *measured(setup="2x2", converter=54_600.0)])
-    assert "pixels are full 54500" in line_of(suggest(both, linearity=full()), "saturation")
+    assert "full pixels (54500 ADU)" in line_of(suggest(both, linearity=full()), "saturation")
 
 
 def test_suggestions_warn_of_several_amplifiers(tmp_path):
     """CC-01: the gain is a mean where the quarters differ; the line says so, and is still read."""
-    note = "2 flats left out: saturated, or without light; the gain differs across the frame: 1 | 2"
-    text = suggest(measured(note=note), linearity=full())
-    assert read(text, tmp_path).gain == 1.501
-    assert line_of(text, "gain").endswith(
-        "4 pairs of flats, the gain differs across the frame: 1 | 2"
-    )
+    words = "the gain differs across the frame: 1.51 1.79 | 1.51 1.78 e-/ADU in its quarters"
+    note = f"2 flats left out: saturated, or without light; {words}"
+    text = suggest(measured(note=note), linearity=full(), header={"GAIN": 30})
+    assert read(text, tmp_path).gain == 1.501 and len(text.splitlines()) > 4
+    end = f"4 pairs of flats, {words}; header GAIN = 30 (not e-/ADU)"
+    assert line_of(text, "gain").endswith(end)
     assert "differs across" not in line_of(text, "read_noise") and "left out" not in text
 
 
@@ -252,7 +269,7 @@ def test_suggestions_of_a_night_whose_converter_ends_first(bits, tmp_path):
         fits.writeto(tmp_path / "raw" / f"{i:02d}.fits", pixels, header)
     lines = suggest_night(night)
     camera = read(lines, tmp_path)
-    words = f"the converter ends {last - OFFSET:.0f} ADU above the bias, before pixels are full"
+    words = f"95 % of the converter's end ({last - OFFSET:.0f} ADU) + the bias (flats in V)"
     assert words in line_of(lines, "saturation")
     assert 0.9 * last < camera.saturation < last
     # Of four pairs of 12 000 pixels that are not cut.
@@ -262,6 +279,25 @@ def test_suggestions_of_a_night_whose_converter_ends_first(bits, tmp_path):
     assert row["full_well"] == pytest.approx(last - OFFSET, abs=1)
     again = suggest_night(replace(night, camera=camera))
     assert "DIFFERS" not in again and words in line_of(again, "saturation")
+
+
+@pytest.mark.parametrize("last", [65_535, 40_000])
+def test_suggestions_of_flats_far_below_and_beyond_the_end(last, tmp_path):
+    """CC-02: flats of 4000 ADU and full ones: 4000 ADU is no turn; the converter's end is one."""
+    rng, night = np.random.default_rng(3), raw_night(tmp_path, ["BIAS"] * 4)
+    for i, level in enumerate([4000.0] * 2 + [60_000.0] * 2):
+        electrons = np.minimum(rng.poisson(level * GAIN, SHAPE), 45_000 * GAIN)
+        counts = (electrons + rng.normal(0, READ_NOISE, SHAPE)) / GAIN + OFFSET
+        header = fits.Header({"IMAGETYP": "FLAT", "EXPTIME": 5.0, "FILTER": "V"})
+        header["DATE-OBS"] = f"2024-01-01T20:10:{i:02d}"
+        pixels = np.clip(np.rint(counts), 0, last).astype(np.uint16)
+        fits.writeto(tmp_path / "raw" / f"sky{i:02d}.fits", pixels, header)
+    text = suggest_night(night)
+    saturation = read(text, tmp_path).saturation
+    if last == 40_000:
+        assert saturation == pytest.approx(OFFSET + 0.95 * (last - OFFSET), abs=100)
+    else:
+        assert saturation is None and "no flats tell where" in line_of(text, "saturation")
 
 
 def test_suggestions_of_a_night_with_two_amplifiers(tmp_path):
@@ -296,7 +332,7 @@ def test_suggestions_of_a_night_with_too_bright_flats(tmp_path):
     assert camera.gain == pytest.approx(GAIN, rel=4 * 0.009)
     # The largest variance that is seen is that of 36 000 ADU.
     assert camera.saturation == pytest.approx(OFFSET + 0.95 * 36_000, abs=300)
-    assert "the variance turns" in line_of(text, "saturation")
+    assert "95 % of where the variance turns" in line_of(text, "saturation")
 
 
 @pytest.mark.real
