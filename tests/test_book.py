@@ -1,5 +1,6 @@
 """The book: a broken one fails to build, the built pages are right and read without a network."""
 
+import functools
 import importlib.util
 import itertools
 import json
@@ -129,7 +130,11 @@ def test_two_notebooks_execute_side_by_side(tmp_path, monkeypatch):
     monkeypatch.setenv("DATARED_HOME", str(tmp_path / "nights"))
     (tmp_path / "nights").mkdir()
     pages = MEETING.format("one", "two"), MEETING.format("two", "one") + "1 / 0"
-    folder = tiny_book(tmp_path / "book", *pages)
+    folder = tiny_book(tmp_path / "book", *pages, "open('three.txt', 'w')")
+    off = folder / "book" / "page3.ipynb"
+    notebook = json.loads(off.read_text(encoding="utf-8"))
+    notebook["metadata"]["mystnb"] = {"execution_mode": "off"}
+    off.write_text(json.dumps(notebook), encoding="utf-8")
     done = build(folder)
     assert done.returncode != 0
     reports = list((folder / "_build" / "html" / "reports").rglob("*.err.log"))
@@ -139,8 +144,10 @@ def test_two_notebooks_execute_side_by_side(tmp_path, monkeypatch):
     assert len(one) == len(two) == 1  # executed once
     assert one != two
     assert not (folder / "_build" / "home").exists()
+    assert not (folder / "book" / "three.txt").exists()  # The page says so itself.
 
 
+@functools.cache
 def sidebyside():
     """Return the extension that executes the notebooks, as a module."""
     path = ROOT / "book" / "_ext" / "sidebyside.py"
@@ -162,6 +169,51 @@ def test_first_rows_share_no_night(toc):
     assert all(nights) and not set.intersection(*nights)
 
 
+def fake_app(folder, **settings):
+    """Return what the extension needs of Sphinx; the pages are the notebooks of the folder."""
+    from myst_nb.core.config import NbParserConfig
+
+    env = types.SimpleNamespace(
+        doc2path=lambda name: str(folder / f"{name}.ipynb"),
+        mystnb_config=NbParserConfig(**{"execution_mode": "force"} | settings),
+    )
+    return types.SimpleNamespace(env=env, outdir=folder / "_build" / "html", executed_pages={})
+
+
+@pytest.mark.parametrize(
+    ("settings", "page", "ours"),
+    [
+        ({}, {}, True),
+        ({"execution_mode": "off"}, {}, False),
+        ({"execution_mode": "cache"}, {}, False),
+        ({"execution_mode": "auto"}, {}, True),  # It has no output yet.
+        ({"execution_excludepatterns": ["book/*"]}, {}, False),
+        ({"execution_excludepatterns": ["other/*"]}, {}, True),
+        ({"execution_in_temp": True}, {}, False),
+        ({"execution_raise_on_error": True}, {}, False),
+        ({}, {"mystnb": {"execution_timeout": 5}}, False),
+        ({}, {"execution": {"allow_errors": True}}, False),
+    ],
+)
+def test_settings_of_book_and_pages_are_heeded(tmp_path, settings, page, ours):
+    """What MyST-NB would not execute, or not in the plain way, is left to it."""
+    path = tiny_book(tmp_path, "1") / "book" / "intro.ipynb"
+    notebook = json.loads(path.read_text(encoding="utf-8"))
+    notebook["metadata"] |= page
+    path.write_text(json.dumps(notebook), encoding="utf-8")
+    assert sidebyside().is_ours(fake_app(tmp_path, **settings).env, "book/intro") == ours
+
+
+def test_errors_are_shown_where_the_book_allows_them(tmp_path):
+    """With `allow_errors` in the settings of the book a page goes on behind an error."""
+    tiny_book(tmp_path, "1 / 0")
+    app = fake_app(tmp_path, execution_allow_errors=True)
+    extension = sidebyside()
+    extension.before_reading(app, app.env, ["book/intro"])
+    assert "ZeroDivisionError" in app.executed_pages["book/intro"]
+    assert not app.outdir.parent.exists()  # No report, and no second home for one page.
+
+
 def test_second_home_has_the_nights_of_the_first(tmp_path, monkeypatch):
     """The second row finds the nights made; what it makes anew does not change the first's."""
     first = tmp_path / "nights"
@@ -169,7 +221,7 @@ def test_second_home_has_the_nights_of_the_first(tmp_path, monkeypatch):
     product = first / "cluster" / "work" / "a.fits"
     product.write_text("made")
     monkeypatch.setenv("DATARED_HOME", str(first))
-    app = types.SimpleNamespace(outdir=tmp_path / "_build" / "html")
+    app = fake_app(tmp_path)
     for _ in range(2):  # a home of an earlier build is replaced
         second = Path(sidebyside().second_home(app)["DATARED_HOME"])
         copy = second / "cluster" / "work" / "a.fits"
@@ -181,7 +233,7 @@ def test_second_home_has_the_nights_of_the_first(tmp_path, monkeypatch):
 
 def test_second_home_is_empty_without_links(tmp_path, monkeypatch):
     """Without a first home, or on a disk without links, the second row makes its own nights."""
-    app = types.SimpleNamespace(outdir=tmp_path / "_build" / "html")
+    app = fake_app(tmp_path)
     monkeypatch.setenv("DATARED_HOME", str(tmp_path / "missing"))
     assert not Path(sidebyside().second_home(app)["DATARED_HOME"]).exists()
     (tmp_path / "nights").mkdir()
