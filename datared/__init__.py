@@ -221,7 +221,8 @@ def _let_numba_cache():
     user = os.getuid() if hasattr(os, "getuid") else 0
     try:
         folder = Path(tempfile.gettempdir(), f"datared-{user}")
-        folder.mkdir(0o700, exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            folder.mkdir(0o700)
         found = folder.lstat()
         # A folder (not a link), of this user, and closed to others.
         if os.name == "posix" and (found.st_mode & 0o170077, found.st_uid) != (0o040000, user):

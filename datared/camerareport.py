@@ -55,8 +55,8 @@ def camera_report(night):
     ------
     str
         One line after the other, so that the first are there before the last are measured. A part
-        has a title, a line that says what is in it, and its numbers. The last part are the lines
-        for the night file, see `datared.suggestions.suggest`.
+        has a title, a line that says what is in it, and its numbers. The last part has the
+        lines for the night file, see `datared.suggestions.suggest`.
 
     Raises
     ------
@@ -142,13 +142,16 @@ def _linearity_lines(table):
 
 def _dark_lines(night, measured, frames):
     """Dark current of each temperature, and the warming that doubles it."""
-    gains = measured["gain"][measured["filter"] == "all"]
-    if night.camera.gain is None and len(gains) == 1 and np.isfinite(gains[0]):
-        night = replace(night, camera=replace(night.camera, gain=float(gains[0])))
+    gains, share = measured[measured["filter"] == "all"], 0.0
+    if night.camera.gain is None and len(gains) == 1 and np.isfinite(gains["gain"][0]):
+        night = replace(night, camera=replace(night.camera, gain=float(gains["gain"][0])))
+        share = float(gains["gain_err"][0] / gains["gain"][0])
     table = dark_night(night, frames=frames)
+    # A gain that is measured adds its own error.
+    table["electrons_err"] = np.hypot(table["electrons_err"], share * table["electrons"])
     electrons = np.isfinite(table["electrons"]).any()
     columns = {
-        "deg C": _texts(table, lambda row: f"{round(row['temperature'], 1) + 0:.1f}"),
+        "deg C": _texts(table, lambda row: _fixed(round(row["temperature"], 1) + 0, ".1f") or "-"),
         "darks": table["n_dark"],
         "times (s)": table["exptimes"],
         "rate (ADU/s)": _numbers(table, "rate"),

@@ -62,7 +62,10 @@ def _is_number(text):
 
 
 def _say(text="", *, err=False):
-    """Print a line; leave quietly where nobody reads on, as behind ``| head``."""
+    """Print a line; leave quietly where nobody reads on, as behind ``| head``.
+
+    An error that nobody reads is still an error, with its own exit code.
+    """
     try:
         typer.echo(text, err=err)
     except BrokenPipeError:
@@ -70,12 +73,15 @@ def _say(text="", *, err=False):
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, (sys.stderr if err else sys.stdout).fileno())
         os.close(nowhere)
-        raise typer.Exit(NO_READER) from None
+        if not err:
+            raise typer.Exit(NO_READER) from None
 
 
 @contextmanager
 def _honest_exit(work=None):
     """Turn an error of ours, or of the disk, into a message and exit code 2; log what happens."""
+    if sys.stderr is None:  # Closed by the caller (``2>&-``); progress bars write to it.
+        sys.stderr = Path(os.devnull).open("w", encoding="utf-8")
     console = logging.StreamHandler(sys.stderr)
     console.setLevel(logging.WARNING)
     console.setFormatter(logging.Formatter("%(levelname)s %(message)s"))

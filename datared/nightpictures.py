@@ -89,8 +89,8 @@ def write_pictures(night, made, *, manifest=None):
     a colour picture they would be dots of one pure colour. So it is black where any of its stacks
     has fewer than three frames, which clipping needs; of a stack of three fewer than two, because
     clipping may have taken one. The exposure map ``work/stack/<filter>_exposure.fits`` tells (an
-    exposure of the mean time counts as a frame). A stack of one or two frames is shown whole, and
-    so is one that would lose half of its pixels: a mosaic has few frames everywhere.
+    exposure of the mean time counts as a frame). A stack of one or two frames blackens nothing, and
+    a picture that would lose half of its pixels is shown whole: a mosaic has few frames everywhere.
 
     Parameters
     ----------
@@ -165,7 +165,7 @@ def _gray_file(path, product):
 
 def _colour_file(paths, names, lists, product, axes, title):
     """Task: colour picture of stacks (red, green or None, blue) with and without axes."""
-    images, saturated, dark, wcs = [None] * 3, None, None, None
+    images, few, saturated, wcs = [None] * 3, [], None, None
     tables, fluxes, fwhm = None, [None] * 3, [np.nan] * 3
     for k, path in enumerate(paths):
         if path is None:
@@ -178,19 +178,15 @@ def _colour_file(paths, names, lists, product, axes, title):
             tables = [*(_read_stars(path, frame) for path in lists), found]
         radius = 2 * fwhm[k] if np.isfinite(fwhm[k]) else 8.0
         fluxes[k] = [_fluxes(frame, table, radius) for table in tables]
-        few = _few_frames(path, frame)
+        few.append(_few_frames(path, frame))
         # Only what the picture needs is kept: three frames with their planes are large.
         images[k] = frame.data
         flagged = (frame.flags & SATURATED) != 0
         # Of other sizes `colour_image` complains.
         same = saturated is not None and saturated.shape == flagged.shape
         saturated = saturated | flagged if same else flagged
-        dark = dark | few if same else few
         del frame
-    for image in images:
-        # All alike: a star that is cut in one of them only would change its colour.
-        if image is not None and image.shape == dark.shape:
-            image[dark] = np.nan
+    _blacken([image for image in images if image is not None], few)
     scale, white = _balance(tables, fluxes, names)
     picture = colour_image(*images, scale=scale, saturated=saturated, fwhm=fwhm)
     text = ", ".join(
@@ -213,14 +209,25 @@ def _exposure_path(path):
 def _few_frames(path, frame):
     """Pixels of a stack in which cosmic rays stay because too few frames overlap."""
     number, beside = int(frame.meta.get("NCOMBINE", 1)), _exposure_path(path)
-    none = np.zeros(frame.shape, bool)
     if number < LEAST_FRAMES or not beside.is_file():
-        return none
-    seconds = read_product(beside).data
+        return np.zeros(frame.shape, bool)
     # Of three frames clipping leaves two.
     least = min(LEAST_FRAMES, number - 1) - 0.5
-    few = seconds < least * float(frame.meta["EXPTIME"]) / number
-    return few if few[seconds > 0].mean() < 0.5 else none
+    return read_product(beside).data < least * float(frame.meta["EXPTIME"]) / number
+
+
+def _blacken(images, few):
+    """Take pixels that are few in any image from all of them, unless that were half of them.
+
+    All alike: a star that is cut in one of them only would change its colour.
+    """
+    if len({image.shape for image in images}) > 1:
+        return  # `colour_image` complains.
+    dark = np.logical_or.reduce(few)
+    light = np.logical_and.reduce([np.isfinite(image) for image in images])
+    if 2 * np.sum(dark & light) < np.sum(light):
+        for image in images:
+            image[dark] = np.nan
 
 
 def _middle_stars(frame):

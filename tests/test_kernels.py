@@ -5,6 +5,7 @@ import shutil
 import stat
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -68,8 +69,32 @@ def test_compiled_code_is_kept_where_a_folder_can_be_written(package, tmp_path):
     home.mkdir()
     assert run(package, tmp_path, NUMBA_CACHE_DIR=str(named)).parent == named
     assert run(package, tmp_path, home=home).is_relative_to(home)
-    # A folder that others can write may hold their code.
-    own.chmod(0o777)
-    other = run(package, tmp_path).parent
-    assert other != own and other.is_relative_to(tmp_path)
+
+
+#: What somebody else may have put in the place of the folder; anybody can write where it is.
+TRAPS = {
+    "open to others": lambda own: (own.mkdir(), own.chmod(0o777)),
+    "file": lambda own: own.touch(),
+    "link": lambda own: own.symlink_to(own.with_name("nothing")),
+    "link to a folder": lambda own: (
+        own.with_name("theirs").mkdir(0o700),
+        own.symlink_to(own.with_name("theirs")),
+    ),
+}
+
+
+@pytest.mark.skipif(os.name != "posix", reason="rights of other systems differ")
+@pytest.mark.parametrize("trap", TRAPS)
+def test_compiled_code_is_not_kept_where_others_can_write(trap, tmp_path, monkeypatch):
+    """Code in a folder of others would be run: another one is made, which nobody can foresee."""
+    own = tmp_path / f"datared-{os.getuid()}"
+    TRAPS[trap](own)
+    monkeypatch.setattr(datared, "_can_be_written", lambda folder: False)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    # What the test changes is put back, and numba of this process is not told.
+    monkeypatch.setenv("NUMBA_CACHE_DIR", "")
+    monkeypatch.delitem(sys.modules, "numba", raising=False)
+    datared._let_numba_cache()
+    other = Path(os.environ["NUMBA_CACHE_DIR"])
+    assert other != own and other.parent == tmp_path
     assert stat.S_IMODE(other.stat().st_mode) == 0o700
