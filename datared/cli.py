@@ -7,7 +7,7 @@ import sys
 import warnings
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext, redirect_stderr
 from pathlib import Path
 from typing import Annotated
 
@@ -80,8 +80,10 @@ def _say(text="", *, err=False):
 @contextmanager
 def _honest_exit(work=None):
     """Turn an error of ours, or of the disk, into a message and exit code 2; log what happens."""
+    closing = ExitStack()
     if sys.stderr is None:  # Closed by the caller (``2>&-``); progress bars write to it.
-        sys.stderr = Path(os.devnull).open("w", encoding="utf-8")
+        nowhere = closing.enter_context(Path(os.devnull).open("w", encoding="utf-8"))
+        closing.enter_context(redirect_stderr(nowhere))
     console = logging.StreamHandler(sys.stderr)
     console.setLevel(logging.WARNING)
     console.setFormatter(logging.Formatter("%(levelname)s %(message)s"))
@@ -107,6 +109,7 @@ def _honest_exit(work=None):
         for handler in handlers:
             logger.removeHandler(handler)
             handler.close()
+        closing.close()
 
 
 @app.command()
